@@ -1,0 +1,42 @@
+"""What is bought, and under which name: the embedding key and the request id.
+
+Both are SHA-256 over their parts joined with NUL, which no part can hold, so that no two lists of parts collide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from media_embeddings.media import MediaObject
+
+
+def canonical_parameters(parameters: Mapping[str, object]) -> str:
+    """Return parameters as JSON in one form, so that equal parameters are equal strings."""
+    return json.dumps(parameters, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def embedding_key(tables: str, media: MediaObject, model_id: str, parameters: str) -> str:
+    """Return the name of what is bought, whatever the attempt: 64 hexadecimal digits.
+
+    :param tables: the tables root: another root is another purchase.
+    :param parameters: as :func:`canonical_parameters` gives them.
+    """
+    return _digest(tables.rstrip("/"), media.bucket, media.key, media.etag, str(media.size_bytes), model_id, parameters)
+
+
+def request_id(key: str, attempt: int, *, forced_by: str | None = None) -> str:
+    """Return the name of one attempt to buy an embedding key: 64 hexadecimal digits.
+
+    It is the ``clientRequestToken`` of StartAsyncInvoke (1 to 256 printable ASCII characters,
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html) and the name of the
+    output prefix.
+
+    :param forced_by: the run id of a forced run, so that a forced run buys again, and buys once when it is repeated.
+    """
+    return _digest(key, str(attempt), *([] if forced_by is None else [forced_by]))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

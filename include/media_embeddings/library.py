@@ -1,0 +1,251 @@
+"""A library: S3 prefixes in one region with the settings under which their media are embedded.
+
+Everything here is checked when the DAG is parsed, so this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from croniter import croniter
+from pathspec import GitIgnoreSpec
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from media_embeddings.media import MediaType
+from media_embeddings.models import model_named
+from media_embeddings.models.protocol import EmbeddingModel, ParameterError
+from media_embeddings.storage import is_below
+
+DEFAULT_SUFFIXES: Mapping[MediaType, tuple[str, ...]] = {
+    MediaType.VIDEO: (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"),
+    MediaType.AUDIO: (".wav", ".mp3", ".flac"),
+    MediaType.IMAGE: (".jpg", ".jpeg", ".png"),
+    MediaType.TEXT: (".txt",),
+}
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$")]
+Suffix = Annotated[str, StringConstraints(pattern=r"^\.[^/]+$", to_lower=True)]
+Glob = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+# Both patterns are those of StartAsyncInvoke's s3OutputDataConfig:
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_AsyncInvokeS3OutputDataConfig.html
+AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
+KmsKeyArn = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:((key/[a-zA-Z0-9-]{36})|(alias/[a-zA-Z0-9-_/]+))$"
+    ),
+]
+
+
+class Library(BaseModel):
+    """The settings of one library, as ``include/config/libraries.yaml`` gives them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    sources: tuple[S3Uri, ...]
+    """One or more ``s3://bucket/prefix``. Read only, never written."""
+    include: tuple[Glob, ...] = ()
+    """Patterns as in ``.gitignore``, below the source's prefix; none means everything."""
+    exclude: tuple[Glob, ...] = ()
+    media_types: Mapping[MediaType, tuple[Suffix, ...]] = Field(
+        default_factory=lambda: dict(DEFAULT_SUFFIXES), min_length=1
+    )
+    """The media types to embed, each with the suffixes of the keys that hold it."""
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    """The region of the buckets and of the model: they must be the same."""
+    aws_conn_id: str | None = "aws_default"
+    model: str
+    model_parameters: Mapping[MediaType, Mapping[str, Any]] = Field(default_factory=dict)
+    """Per media type, in Bedrock's own field names."""
+    tables: S3Uri
+    work: S3Uri
+    schedule: str | None = "0 2 * * *"
+    timezone: str = "UTC"
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 50
+    max_batches: Annotated[int, Field(ge=1, le=1000)] = 65
+    """Batches grow beyond ``batch_size`` rather than exceed it: a run has at most 4 + 3 x this task instances."""
+    max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    poll_interval_seconds: Annotated[float, Field(ge=1.0, le=900.0)] = 15.0
+    deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
+    bucket_owner: AccountId | None = None
+    kms_key_id: KmsKeyArn | None = None
+    owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"
+    tags: tuple[str, ...] = ()
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _a_source_is_named(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError("must be a list with at least 1 s3://bucket/prefix")
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_cron(cls, value: str | None) -> str | None:
+        if value is not None and not croniter.is_valid(value):
+            raise ValueError('must be a cron expression such as "0 2 * * *", a preset such as "@daily", or null')
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError('must be a name of the IANA time zone database such as "Europe/Berlin"')
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, value: str) -> str:
+        return model_named(value).name
+
+    @field_validator("media_types")
+    @classmethod
+    def _suffixes_name_one_media_type(
+        cls, value: Mapping[MediaType, tuple[str, ...]]
+    ) -> Mapping[MediaType, tuple[str, ...]]:
+        owners: dict[str, MediaType] = {}
+        for media_type, suffixes in value.items():
+            if not suffixes:
+                raise ValueError(
+                    f"{media_type} has no suffix; name at least one such as {DEFAULT_SUFFIXES[media_type][0]}"
+                )
+            for suffix in suffixes:
+                if owners.setdefault(suffix, media_type) is not media_type:
+                    raise ValueError(f"{suffix} is claimed by both {owners[suffix]} and {media_type}")
+        return value
+
+    @model_validator(mode="after")
+    def _model_serves_the_region(self) -> Self:
+        regions = self.embedding_model.regions
+        if self.region not in regions:
+            raise WrongSettingError(
+                "region",
+                f"{self.model} has no StartAsyncInvoke in {self.region}; it has in {', '.join(sorted(regions))}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _model_takes_the_parameters(self) -> Self:
+        for media_type in self.model_parameters:
+            try:
+                self.parameters(media_type)
+            except ParameterError as error:
+                raise WrongSettingError(f"model_parameters.{media_type}.{error.parameter}", str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _written_places_are_apart_from_the_sources(self) -> Self:
+        for setting, place in (("tables", self.tables), ("work", self.work)):
+            for source in self.sources:
+                if is_below(place, source):
+                    raise WrongSettingError(
+                        setting,
+                        f"{place} lies below the source {source}; sources are never written, choose a place outside",
+                    )
+        if is_below(self.tables, self.work) or is_below(self.work, self.tables):
+            raise WrongSettingError(
+                "work",
+                f"{self.work} and the tables {self.tables} overlap; choose two folders beside each other",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_apart(self) -> Self:
+        for number, source in enumerate(self.sources):
+            for other in self.sources[number + 1 :]:
+                if source.startswith(other) or other.startswith(source):
+                    raise WrongSettingError(
+                        "sources",
+                        f"{source} and {other} overlap, so an object would be listed twice; keep the shorter",
+                    )
+        return self
+
+    @property
+    def embedding_model(self) -> EmbeddingModel:
+        """Return the model that this library embeds with."""
+        return model_named(self.model)
+
+    @property
+    def tzinfo(self) -> ZoneInfo:
+        """Return the schedule's time zone."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def embeddings_uri(self) -> str:
+        """Return where the table of this library's model lies."""
+        return f"{self.tables.rstrip('/')}/embeddings/{self.model}"
+
+    def parameters(self, media_type: MediaType, model: EmbeddingModel | None = None) -> dict[str, object]:
+        """Return the complete parameters of a media type's requests.
+
+        The library's own ``model_parameters`` hold for its own model; another model gets its defaults.
+        """
+        model = model or self.embedding_model
+        given = self.model_parameters.get(media_type, {}) if model.name == self.model else {}
+        return model.parameters(media_type, given)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """Return what of the sources belongs to the library."""
+        return Selection(self.media_types, self.include, self.exclude)
+
+
+class Selection:
+    """Tells the media type of a key, and whether the library's globs take it."""
+
+    def __init__(
+        self,
+        media_types: Mapping[MediaType, Iterable[str]],
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> None:
+        self._media_type_of = {
+            suffix: media_type for media_type, suffixes in media_types.items() for suffix in suffixes
+        }
+        self._disabled = {
+            suffix
+            for media_type, suffixes in DEFAULT_SUFFIXES.items()
+            for suffix in suffixes
+            if suffix not in self._media_type_of and media_type not in media_types
+        }
+        include, exclude = tuple(include), tuple(exclude)
+        self._include = GitIgnoreSpec.from_lines(include) if include else None
+        self._exclude = GitIgnoreSpec.from_lines(exclude) if exclude else None
+
+    def takes(self, relative_key: str) -> bool:
+        """Return whether the library takes an object, by its key below the source's prefix.
+
+        Folder markers are never taken, nor is media of a type that the library doesn't embed. A key with a suffix
+        that no media type has is taken, so that it stands in the books as rejected and isn't passed over in silence.
+        """
+        if not relative_key or relative_key.endswith("/") or suffix_of(relative_key) in self._disabled:
+            return False
+        if self._include is not None and not self._include.match_file(relative_key):
+            return False
+        return self._exclude is None or not self._exclude.match_file(relative_key)
+
+    def media_type(self, key: str) -> MediaType | None:
+        """Return the media type that the key's suffix tells, or None where it tells none."""
+        return self._media_type_of.get(suffix_of(key))
+
+
+def suffix_of(key: str) -> str:
+    """Return the last suffix of a key in lower case with its dot, or an empty string."""
+    match = re.search(r"[^/](\.[^./]+)$", key)
+    return match.group(1).lower() if match else ""
+
+
+class WrongSettingError(ValueError):
+    """A wrong value that shows only beside other settings; names the setting so that its line can be found."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting

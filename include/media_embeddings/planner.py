@@ -1,0 +1,355 @@
+"""Makes the plan of a run: reads listing and ledger, has every object decided, and writes the batches to be started."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from media_embeddings.identity import canonical_parameters
+from media_embeddings.ledger import LedgerEntry, ledger_table
+from media_embeddings.library import Library
+from media_embeddings.listing import UNSUPPORTED, Listing
+from media_embeddings.media import MediaType
+from media_embeddings.models import model_named
+from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.planning import (
+    Batch,
+    Decisions,
+    PlannedObject,
+    Purpose,
+    SettledObject,
+    Status,
+    cut_batches,
+    decide,
+)
+from media_embeddings.reasons import Reason, ReasonCode
+from media_embeddings.run_folder import BatchFolder, PlanFolder, RunFolder
+from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, Storage, join_uri
+from media_embeddings.tables import Tables
+
+logger = logging.getLogger(__name__)
+
+_PARALLEL_READS = 16
+_LEDGER_COLUMNS = (
+    "media_uri",
+    "media_type",
+    "status",
+    "reason_code",
+    "reason",
+    "attempts",
+    "etag",
+    "parameters",
+    "run_id",
+)
+OBJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("embedding_key", pa.string(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("bucket", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("media_type", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("version_id", pa.string()),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("parameters", pa.string(), nullable=False),
+    ]
+)
+"""One row a request of a batch: which media object it is for."""
+
+Counts = dict[str, dict[str, int]]
+"""Objects by media type and status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a run: what is settled without Bedrock, and the batches that are to be embedded."""
+
+    library: str
+    model: str
+    run_id: str
+    plan_id: str
+    counts: Counts
+    """Objects that the plan itself settled, by media type and status; ``planned`` are those in batches."""
+    reasons: dict[str, dict[str, int]]
+    """Settled objects by status and reason code."""
+    gone: int
+    batches: tuple[str, ...]
+    manifests: tuple[str, ...]
+    problems: tuple[str, ...]
+    """What a person should look at: sources that could not be listed."""
+    news: tuple[dict[str, str], ...]
+    """The first settled objects that the ledger did not know yet, with reason."""
+    dry_run: bool
+    force: bool
+
+    @classmethod
+    def read(cls, storage: Storage, uri: str) -> Plan:
+        """Read the plan that lies at ``uri``."""
+        value = storage.read_json(uri)
+        for name in ("batches", "manifests", "problems", "news"):
+            value[name] = tuple(value[name])
+        return cls(**value)
+
+
+PLANNED = "planned"
+_NEWS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a person may set for one run."""
+
+    model: str | None = None
+    force: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+
+
+def make_plan(
+    storage: Storage, library: Library, run_id: str, listing: Listing, options: PlanOptions
+) -> tuple[Plan, str]:
+    """Make the plan of a run, write it below the work prefix, and return it with its URI.
+
+    What the plan itself settles for the first time (rejected objects, unreadable texts) goes to the ledger here, in one
+    commit, unless it is a dry run. Making the same plan again writes the same files again.
+    """
+    model = _model(library, options)
+    tables = Tables(library.tables, storage.table_options)
+    purpose = Purpose(
+        tables=library.tables,
+        model=model,
+        parameters={
+            media_type: canonical_parameters(library.parameters(media_type, model))
+            for media_type in library.media_types
+            if media_type in model.media_types
+        },
+        run_id=run_id,
+        force=options.force,
+        limit=options.limit,
+        dry_run=options.dry_run,
+        max_attempts=library.max_attempts,
+    )
+    listed = _read_parquet(storage, listing.uri)
+    known = tables.read_ledger(model.name, library.sources, _LEDGER_COLUMNS)
+    decisions = decide(listed, known, purpose, complete_below=() if listing.filtered else library.sources)
+    texts, decisions = _read_texts(storage, decisions)
+
+    batches = cut_batches(decisions.planned, library.batch_size, library.max_batches)
+    folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(batches))
+    for batch in batches:
+        _write_batch(storage, library, purpose, folder.batch(batch.name), batch, texts)
+    if not options.dry_run:
+        _record_news(tables, library, purpose, decisions.settled)
+    plan = _summary(library, purpose, folder, listing, decisions, batches)
+    storage.write_json(folder.plan_uri, asdict(plan))
+    return plan, folder.plan_uri
+
+
+def _model(library: Library, options: PlanOptions) -> EmbeddingModel:
+    if options.model is None or options.model == library.model:
+        return library.embedding_model
+    model = model_named(options.model)
+    if library.region not in model.regions:
+        raise ValueError(
+            f"the parameter model, {model.name}, has no StartAsyncInvoke in {library.region}, the region of library "
+            f"{library.name}; it has in {', '.join(sorted(model.regions))}"
+        )
+    return model
+
+
+def _read_parquet(storage: Storage, uri: str) -> pa.Table:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "rows.parquet"
+        storage.download(uri, path)
+        return pq.read_table(path)
+
+
+def _read_texts(storage: Storage, decisions: Decisions) -> tuple[Mapping[str, str], Decisions]:
+    """Read the texts that are to be embedded: Bedrock takes text inline only.
+
+    A text that is gone, changed or not UTF-8 is settled as failed; the others go on.
+    """
+    wanted = [one for one in decisions.planned if one.media.media_type is MediaType.TEXT]
+    if not wanted:
+        return {}, decisions
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        answers = dict(zip((one.request_id for one in wanted), pool.map(_text_reader(storage), wanted), strict=True))
+    texts = {request_id: answer for request_id, answer in answers.items() if isinstance(answer, str)}
+    unreadable = [_failed(one, answer) for one in wanted if isinstance(answer := answers[one.request_id], Reason)]
+    return texts, replace(
+        decisions,
+        planned=tuple(one for one in decisions.planned if not isinstance(answers.get(one.request_id), Reason)),
+        settled=(*decisions.settled, *unreadable),
+    )
+
+
+def _text_reader(storage: Storage) -> Callable[[PlannedObject], str | Reason]:
+    def read(planned: PlannedObject) -> str | Reason:
+        try:
+            content = storage.read(planned.media.uri, etag=planned.media.etag)
+            text = content.decode("utf-8-sig")
+        except ObjectNotFoundError:
+            return Reason(ReasonCode.SOURCE_GONE, "the object was deleted after it had been listed")
+        except ObjectChangedError:
+            return Reason(ReasonCode.CHANGED_DURING_RUN, "the object was replaced after it had been listed")
+        except UnicodeDecodeError as error:
+            return Reason(ReasonCode.CORRUPT, f"the text is not UTF-8 (byte {error.start}); save it as UTF-8")
+        if not text.strip():
+            return Reason(ReasonCode.EMPTY_OBJECT, "the text has no characters but white space")
+        return text
+
+    return read
+
+
+def _failed(planned: PlannedObject, reason: Reason) -> SettledObject:
+    media = planned.media
+    return SettledObject(
+        media_uri=media.uri,
+        media_type=media.media_type,
+        status=Status.REJECTED if reason.code is ReasonCode.EMPTY_OBJECT else Status.FAILED,
+        reason=reason,
+        etag=media.etag,
+        size_bytes=media.size_bytes,
+        last_modified=media.last_modified,
+        embedding_key=planned.embedding_key,
+        attempts=planned.attempt,
+        is_news=True,
+    )
+
+
+def _plan_id(batches: Sequence[Batch]) -> str:
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(batch.name.encode())
+        for one in batch.objects:
+            digest.update(one.request_id.encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_batch(
+    storage: Storage,
+    library: Library,
+    purpose: Purpose,
+    folder: BatchFolder,
+    batch: Batch,
+    texts: Mapping[str, str],
+) -> None:
+    lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
+    storage.write(folder.manifest_uri, "".join(lines).encode(), content_type="application/jsonl")
+    rows = [
+        {
+            "request_id": one.request_id,
+            "embedding_key": one.embedding_key,
+            "attempt": one.attempt,
+            "parameters": one.parameters,
+            **asdict(one.media),
+        }
+        for one in batch.objects
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA), sink, compression="zstd")
+    storage.write(folder.objects_uri, sink.getvalue().to_pybytes())
+
+
+def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, text: str | None) -> str:
+    media = planned.media
+    request = {
+        "request_id": planned.request_id,
+        "model_input": purpose.model.model_input(
+            media, json.loads(planned.parameters), bucket_owner=library.bucket_owner, text=text
+        ),
+        "output_uri": join_uri(library.work, "outputs", planned.request_id),
+        "source_uri": media.uri,
+        "source_etag": media.etag,
+    }
+    return json.dumps(request, ensure_ascii=False) + "\n"
+
+
+def _record_news(tables: Tables, library: Library, purpose: Purpose, settled: Iterable[SettledObject]) -> None:
+    now = datetime.now(UTC)
+    entries = [
+        LedgerEntry(
+            media_uri=one.media_uri,
+            model=purpose.model.name,
+            media_type=one.media_type,
+            status=one.status,
+            reason_code=one.reason.code,
+            reason=one.reason.message,
+            attempts=one.attempts,
+            first_seen_at=now,
+            etag=one.etag,
+            size_bytes=one.size_bytes,
+            last_modified=one.last_modified,
+            embedding_key=one.embedding_key,
+            parameters=purpose.parameters.get(MediaType(one.media_type)) if one.media_type else None,
+            library=library.name,
+            run_id=purpose.run_id,
+            updated_at=now,
+        )
+        for one in settled
+        if one.is_news
+    ]
+    if entries:
+        tables.update_ledger(ledger_table(entries))
+
+
+def _summary(
+    library: Library,
+    purpose: Purpose,
+    folder: PlanFolder,
+    listing: Listing,
+    decisions: Decisions,
+    batches: Sequence[Batch],
+) -> Plan:
+    counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+
+    def count(media_type: str | None, status: str, number: int = 1) -> None:
+        counts.setdefault(media_type or UNSUPPORTED, Counter())[status] += number
+
+    for media_type, number in decisions.unchanged.items():
+        count(media_type, Status.UNCHANGED, number)
+    for media_type, number in decisions.retained.items():
+        count(media_type, Status.RETAINED, number)
+    for one in decisions.planned:
+        count(one.media.media_type, PLANNED)
+    for settled in decisions.settled:
+        count(settled.media_type, settled.status)
+        reasons.setdefault(settled.status, Counter())[settled.reason.code] += 1
+    news = [one for one in decisions.settled if one.is_news]
+    return Plan(
+        library=library.name,
+        model=purpose.model.name,
+        run_id=purpose.run_id,
+        plan_id=folder.uri.rsplit("/", 1)[1],
+        counts={media_type: dict(by_status) for media_type, by_status in sorted(counts.items())},
+        reasons={status: dict(by_code) for status, by_code in sorted(reasons.items())},
+        gone=sum(decisions.retained.values()),
+        batches=tuple(batch.name for batch in batches),
+        manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
+        problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
+        news=tuple(
+            {
+                "media_uri": one.media_uri,
+                "status": one.status,
+                "reason_code": one.reason.code,
+                "reason": one.reason.message,
+            }
+            for one in news[:_NEWS_SHOWN]
+        ),
+        dry_run=purpose.dry_run,
+        force=purpose.force,
+    )

@@ -1,0 +1,345 @@
+"""Decides of every listed object what is to be done, and cuts what is to be embedded into batches.
+
+The comparison with the ledger is done column-wise; Python sees only the objects that are not settled. Nothing here
+reads or writes S3: :mod:`media_embeddings.planner` does that around it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from math import ceil
+
+import duckdb
+import pyarrow as pa
+
+from media_embeddings.identity import embedding_key, request_id
+from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.reasons import Reason, ReasonCode
+
+
+class Status(StrEnum):
+    """What became of a media object. All but ``unchanged`` and ``retained`` are statuses of the ledger as well."""
+
+    UNCHANGED = "unchanged"
+    EMBEDDED = "embedded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+    DEFERRED = "deferred"
+    DELETED = "deleted"
+    RETAINED = "retained"
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a plan is made for: everything that identity and decisions depend on beside listing and ledger."""
+
+    tables: str
+    model: EmbeddingModel
+    parameters: Mapping[MediaType, str]
+    """Canonical parameters of each media type."""
+    run_id: str
+    force: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+    max_attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedObject:
+    """A media object that is to be embedded, with the identity of the attempt."""
+
+    media: MediaObject
+    embedding_key: str
+    request_id: str
+    attempt: int
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettledObject:
+    """A media object that this run does not embed, and why. ``attempts`` counts those already made for its content."""
+
+    media_uri: str
+    media_type: str | None
+    status: Status
+    reason: Reason
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    embedding_key: str | None
+    attempts: int
+    is_news: bool
+    """Whether the ledger does not say so yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What is to be done with every object of a listing: each is in exactly one of the three."""
+
+    unchanged: dict[str, int]
+    """Objects whose rows in the table are those of their present content, counted by media type."""
+    planned: tuple[PlannedObject, ...]
+    settled: tuple[SettledObject, ...]
+    retained: dict[str, int]
+    """Objects of the ledger that were not listed and whose rows stay, counted by media type."""
+
+
+def decide(listing: pa.Table, ledger: pa.Table, purpose: Purpose, *, complete_below: Sequence[str] = ()) -> Decisions:
+    """Decide what is to be done with every object of a listing.
+
+    :param listing: rows of :data:`~media_embeddings.listing.LISTING_SCHEMA`.
+    :param ledger: rows of the ledger for this model.
+    :param complete_below: the URI prefixes of which the listing holds everything there is; objects of the ledger that
+        lie there and were not listed are ``retained``.
+    """
+    compared = _compare(listing, ledger, purpose)
+    unchanged: Counter[str] = Counter()
+    planned: list[PlannedObject] = []
+    settled: list[SettledObject] = []
+    for media_type, count in compared.unchanged:
+        unchanged[media_type] = count
+    for row in compared.unsettled():
+        outcome = _decide_one(row, purpose)
+        if isinstance(outcome, PlannedObject):
+            planned.append(outcome)
+        else:
+            settled.append(outcome)
+    planned.sort(key=_longest_first)
+    if purpose.dry_run or (purpose.limit is not None and len(planned) > purpose.limit):
+        kept = 0 if purpose.dry_run else purpose.limit or 0
+        code = ReasonCode.DRY_RUN if purpose.dry_run else ReasonCode.LIMIT
+        settled += [_deferred(one, code) for one in planned[kept:]]
+        planned = planned[:kept]
+    return Decisions(
+        unchanged=dict(unchanged),
+        planned=tuple(planned),
+        settled=tuple(settled),
+        retained=dict(_missing(listing, ledger, complete_below)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The requests that one instance of the mapped task group handles."""
+
+    name: str
+    """Media type and number, for example ``video-001``."""
+    objects: tuple[PlannedObject, ...]
+
+
+def cut_batches(planned: Iterable[PlannedObject], batch_size: int, max_batches: int) -> list[Batch]:
+    """Cut planned objects into batches of one media type each, in the order given.
+
+    A batch holds at most ``batch_size`` objects, unless there would be more than ``max_batches`` batches: then all
+    grow alike. Every media type present has at least one batch.
+    """
+    order = list(MediaType)
+    by_type = sorted(planned, key=lambda one: order.index(one.media.media_type))
+    groups = {media_type: tuple(group) for media_type, group in groupby(by_type, lambda one: one.media.media_type)}
+    sizes = [len(group) for group in groups.values()]
+    while sizes and sum(ceil(size / batch_size) for size in sizes) > max(max_batches, len(sizes)):
+        batch_size += ceil(batch_size / 50)
+    return [
+        Batch(f"{media_type}-{number:03d}", group[start : start + batch_size])
+        for media_type, group in groups.items()
+        for number, start in enumerate(range(0, len(group), batch_size), start=1)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the ledger says of the present content of an object."""
+
+    status: Status
+    reason_code: str | None
+    reason: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A listed object that is not unchanged, with what the ledger knows of this very content."""
+
+    media_uri: str
+    bucket: str
+    key: str
+    media_type: str | None
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    known: _Known | None
+
+
+def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
+    known = row.known
+    if row.media_type is None:
+        suffix_message = "the key's suffix tells no media type of the library; add it to media_types or exclude it"
+        return _settle(row, Status.REJECTED, Reason(ReasonCode.UNSUPPORTED_MEDIA, suffix_message))
+    media = MediaObject(
+        bucket=row.bucket,
+        key=row.key,
+        etag=row.etag,
+        size_bytes=row.size_bytes,
+        last_modified=row.last_modified,
+        media_type=MediaType(row.media_type),
+    )
+    parameters = purpose.parameters[media.media_type]
+    key = embedding_key(purpose.tables, media, purpose.model.model_id, parameters)
+    if (rejection := purpose.model.rejection(media)) is not None:
+        return _settle(row, Status.REJECTED, rejection, key)
+    if known is not None and not purpose.force and (verdict := _standing_verdict(known, purpose)) is not None:
+        return _settle(row, *verdict, key)
+    attempt = _next_attempt(known)
+    return PlannedObject(
+        media=media,
+        embedding_key=key,
+        request_id=request_id(key, attempt, forced_by=purpose.run_id if purpose.force else None),
+        attempt=attempt,
+        parameters=parameters,
+    )
+
+
+def _standing_verdict(known: _Known, purpose: Purpose) -> tuple[Status, Reason] | None:
+    """Return what an earlier run has settled for this content, or None where it is to be tried again."""
+    if known.status not in (Status.FAILED, Status.QUARANTINED):
+        return None
+    reason = Reason(ReasonCode(known.reason_code or ReasonCode.SERVICE_ERROR), known.reason or "")
+    if known.status is Status.QUARANTINED:
+        return Status.QUARANTINED, reason
+    if not reason.code.is_transient:
+        return Status.FAILED, reason
+    if known.attempts >= purpose.max_attempts:
+        return Status.QUARANTINED, reason
+    return None
+
+
+def _next_attempt(known: _Known | None) -> int:
+    """Return the number of the attempt to make; one that was deferred is gone on with, not made again."""
+    if known is None:
+        return 1
+    if known.status is Status.DEFERRED:
+        return max(known.attempts, 1)
+    return known.attempts + 1
+
+
+def _settle(row: _Row, status: Status, reason: Reason, key: str | None = None) -> SettledObject:
+    known = row.known
+    return SettledObject(
+        media_uri=row.media_uri,
+        media_type=row.media_type,
+        status=status,
+        reason=reason,
+        etag=row.etag,
+        size_bytes=row.size_bytes,
+        last_modified=row.last_modified,
+        embedding_key=key,
+        attempts=known.attempts if known else 0,
+        is_news=known is None or (known.status, known.reason_code) != (status, reason.code),
+    )
+
+
+def _deferred(planned: PlannedObject, code: ReasonCode) -> SettledObject:
+    message = {
+        ReasonCode.LIMIT: "left for another run by the parameter limit",
+        ReasonCode.DRY_RUN: "would be embedded; the run was a dry run",
+    }[code]
+    media = planned.media
+    return SettledObject(
+        media_uri=media.uri,
+        media_type=media.media_type,
+        status=Status.DEFERRED,
+        reason=Reason(code, message),
+        etag=media.etag,
+        size_bytes=media.size_bytes,
+        last_modified=media.last_modified,
+        embedding_key=planned.embedding_key,
+        attempts=planned.attempt - 1,
+        # A trial run leaves no trace in the ledger: the object is as new to the next run as it was to this one.
+        is_news=False,
+    )
+
+
+def _longest_first(planned: PlannedObject) -> tuple[int, str]:
+    """Order by size, the best estimate of duration that a listing gives: the longest job should not start last."""
+    return (-planned.media.size_bytes, planned.media.uri)
+
+
+_JOINED = """
+    FROM listing
+    LEFT JOIN wanted USING (media_type)
+    LEFT JOIN ledger ON ledger.media_uri = listing.media_uri
+      AND ledger.etag = listing.etag
+      AND ledger.parameters IS NOT DISTINCT FROM wanted.parameters
+"""
+
+
+_IS_UNCHANGED = "(coalesce(ledger.status, '') = 'embedded' AND (? OR ledger.run_id = ?))"
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    connection: duckdb.DuckDBPyConnection
+    unchanged: list[tuple[str, int]]
+    purpose: Purpose
+
+    def unsettled(self) -> Iterator[_Row]:
+        """Yield the listed objects that are not unchanged."""
+        cursor = self.connection.execute(
+            f"""SELECT listing.media_uri, bucket, key, listing.media_type, listing.etag, listing.size_bytes,
+                       listing.last_modified, ledger.status, ledger.reason_code, ledger.reason, ledger.attempts
+                {_JOINED} WHERE NOT {_IS_UNCHANGED}""",
+            _unchanged_arguments(self.purpose),
+        )
+        while rows := cursor.fetchmany(10_000):
+            for row in rows:
+                *listed, status, code, reason, attempts = row
+                known = None if status is None else _Known(Status(status), code, reason, attempts or 0)
+                yield _Row(*[*listed, known])
+
+
+def _compare(listing: pa.Table, ledger: pa.Table, purpose: Purpose) -> _Comparison:
+    connection = duckdb.connect()
+    connection.register("listing", listing)
+    connection.register("ledger", ledger)
+    connection.register("wanted", _wanted(purpose))
+    unchanged = connection.execute(
+        f"SELECT listing.media_type, count(*) {_JOINED} WHERE {_IS_UNCHANGED} GROUP BY ALL ORDER BY ALL",
+        _unchanged_arguments(purpose),
+    ).fetchall()
+    return _Comparison(connection, unchanged, purpose)
+
+
+def _unchanged_arguments(purpose: Purpose) -> list[object]:
+    # A forced run embeds everything again, but not what it has itself embedded before it was cleared.
+    return [not purpose.force, purpose.run_id]
+
+
+def _wanted(purpose: Purpose) -> pa.Table:
+    return pa.table(
+        {
+            "media_type": pa.array([str(name) for name in purpose.parameters], pa.string()),
+            "parameters": pa.array(list(purpose.parameters.values()), pa.string()),
+        }
+    )
+
+
+def _missing(listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str]) -> list[tuple[str, int]]:
+    if not complete_below:
+        return []
+    connection = duckdb.connect()
+    connection.register("listing", listing)
+    connection.register("ledger", ledger)
+    within = " OR ".join("starts_with(media_uri, ?)" for _ in complete_below)
+    return connection.execute(
+        # Only the number of placeholders is put into the statement.
+        f"""SELECT coalesce(media_type, 'unsupported'), count(*) FROM ledger ANTI JOIN listing USING (media_uri)
+            WHERE ({within}) AND status <> 'deleted' GROUP BY ALL ORDER BY ALL""",  # noqa: S608
+        list(complete_below),
+    ).fetchall()

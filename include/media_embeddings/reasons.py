@@ -1,0 +1,64 @@
+"""Why a media object was not embedded: a closed set of codes, so that people can count, filter and retry by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Every reason that the ledger, the invocations table and the run report may give."""
+
+    # Found before anything was submitted.
+    UNSUPPORTED_MEDIA = "unsupported_media"
+    EMPTY_OBJECT = "empty_object"
+    TOO_LARGE = "too_large"
+    TOO_LONG = "too_long"
+    # Said by S3 or Bedrock of this one object.
+    CORRUPT = "corrupt"
+    ACCESS_DENIED = "access_denied"
+    INVALID_REQUEST = "invalid_request"
+    SOURCE_GONE = "source_gone"
+    CHANGED_DURING_RUN = "changed_during_run"
+    MODEL_FAILED = "model_failed"
+    SERVICE_ERROR = "service_error"
+    # Found in what came back.
+    OUTPUT_MISSING = "output_missing"
+    OUTPUT_INVALID = "output_invalid"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    UNKNOWN_STATUS = "unknown_status"
+    # Left for another run.
+    NOT_FINISHED = "not_finished"
+    LIMIT = "limit"
+    DRY_RUN = "dry_run"
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same content may succeed in a later run, so that it is tried again without being asked to."""
+        return self in _TRANSIENT
+
+
+_TRANSIENT = frozenset(
+    {
+        ReasonCode.ACCESS_DENIED,
+        ReasonCode.SOURCE_GONE,
+        ReasonCode.CHANGED_DURING_RUN,
+        ReasonCode.MODEL_FAILED,
+        ReasonCode.SERVICE_ERROR,
+        ReasonCode.OUTPUT_MISSING,
+        ReasonCode.OUTPUT_INVALID,
+        ReasonCode.DEADLINE_EXCEEDED,
+        ReasonCode.UNKNOWN_STATUS,
+        ReasonCode.NOT_FINISHED,
+        ReasonCode.LIMIT,
+        ReasonCode.DRY_RUN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason code with the words that explain it, Bedrock's own where Bedrock gave any."""
+
+    code: ReasonCode
+    message: str

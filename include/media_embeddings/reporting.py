@@ -1,0 +1,294 @@
+"""The balanced books of a run: every listed object stands in exactly one place, and the report says so or fails.
+
+``listed + gone = unchanged + embedded + failed + rejected + quarantined + deferred + deleted + retained``
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from media_embeddings.library import Library
+from media_embeddings.listing import Listing
+from media_embeddings.planner import PLANNED, Plan
+from media_embeddings.planning import Status
+from media_embeddings.reasons import ReasonCode
+from media_embeddings.run_folder import BatchFolder, RunFolder
+from media_embeddings.storage import ObjectNotFoundError, Storage
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 100
+_PARALLEL_READS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectNote:
+    """A media object that a person should know of, and why."""
+
+    media_uri: str
+    status: str
+    reason_code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of the objects of a batch; None in ``counts`` where its merge wrote nothing."""
+
+    name: str
+    counts: Mapping[str, Mapping[str, int]] | None
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[ObjectNote, ...] = ()
+    segments: int = 0
+    submitted: int = 0
+    adopted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The run report, as it stands in ``report.json``."""
+
+    library: str
+    run_id: str
+    model: str
+    dry_run: bool
+    force: bool
+    balanced: bool
+    succeeded: bool
+    listed: int
+    gone: int
+    excluded: int
+    totals: dict[str, int]
+    by_media_type: dict[str, dict[str, int]]
+    reasons: dict[str, dict[str, int]]
+    segments: int
+    submitted: int
+    adopted: int
+    batches: int
+    problems: tuple[str, ...]
+    """Why the run failed, or what else a person should look at."""
+    notes: tuple[ObjectNote, ...]
+
+    @property
+    def changed_the_table(self) -> bool:
+        """Return whether the run committed rows."""
+        return self.totals[Status.EMBEDDED] > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *, max_failed_share: float) -> Report:
+    """Balance the books of a run.
+
+    ``problems`` is empty exactly when the run succeeded: every source was listed, every batch was merged, the books
+    balance, and of the attempted objects at most ``max_failed_share``, and not all, failed or were left unfinished.
+    """
+    by_media_type = _by_media_type(plan, results)
+    totals = {str(status): sum(counts.get(status, 0) for counts in by_media_type.values()) for status in Status}
+    balanced = sum(totals.values()) == listing.objects + plan.gone
+    problems = [*plan.problems, *_problems(results, totals, max_failed_share)]
+    if not balanced:
+        problems.append(
+            f"the books do not balance: {listing.objects} listed and {plan.gone} gone, but {sum(totals.values())} "
+            "accounted for; nothing was undone, please report this as a defect with the run's report.json"
+        )
+    return Report(
+        library=plan.library,
+        run_id=plan.run_id,
+        model=plan.model,
+        dry_run=plan.dry_run,
+        force=plan.force,
+        balanced=balanced,
+        succeeded=not problems,
+        listed=listing.objects,
+        gone=plan.gone,
+        excluded=listing.excluded,
+        totals=totals,
+        by_media_type=by_media_type,
+        reasons=_reasons(plan, results),
+        segments=sum(result.segments for result in results),
+        submitted=sum(result.submitted for result in results),
+        adopted=sum(result.adopted for result in results),
+        batches=len(results),
+        problems=tuple(problems),
+        notes=_notes(plan, results),
+    )
+
+
+def _by_media_type(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for media_type, by_status in plan.counts.items():
+        counts[media_type] = Counter({status: n for status, n in by_status.items() if status != PLANNED})
+        merged = Counter[str]()
+        for result in results:
+            merged.update((result.counts or {}).get(media_type, {}))
+        counts[media_type] += merged
+        # What no merge accounts for is not lost: its request ids stand in the plan, and the next run goes on with them.
+        unmerged = by_status.get(PLANNED, 0) - merged.total()
+        counts[media_type][Status.DEFERRED] += unmerged
+    return {media_type: dict(+by_status) for media_type, by_status in counts.items()}
+
+
+def _problems(results: Sequence[BatchResult], totals: Mapping[str, int], max_failed_share: float) -> Iterable[str]:
+    unmerged = [result.name for result in results if result.counts is None]
+    if unmerged:
+        yield (
+            f"{len(unmerged)} batches were not merged ({', '.join(unmerged[:10])}); see their tasks' logs. What was "
+            "submitted is kept: clear those tasks, or let the next run go on with it"
+        )
+    failed, unfinished = _attempted_without_success(results)
+    attempted = totals[Status.EMBEDDED] + failed + unfinished
+    lost = failed + unfinished
+    if lost and (lost == attempted or lost > max_failed_share * attempted):
+        yield (
+            f"of {attempted} attempted objects {failed} failed and {unfinished} were not finished, more than "
+            f"max_failed_share {max_failed_share:g} allows; what succeeded is committed"
+        )
+
+
+def _attempted_without_success(results: Sequence[BatchResult]) -> tuple[int, int]:
+    total = Counter[str]()
+    for result in results:
+        for by_status in (result.counts or {}).values():
+            total.update(by_status)
+    return total[Status.FAILED], total[Status.DEFERRED]
+
+
+def _reasons(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict[str, int]]:
+    reasons: dict[str, Counter[str]] = {}
+    for source in (plan.reasons, *(result.reasons for result in results)):
+        for status, by_code in source.items():
+            reasons.setdefault(status, Counter()).update(by_code)
+    return {status: dict(sorted(by_code.items())) for status, by_code in sorted(reasons.items())}
+
+
+def _notes(plan: Plan, results: Sequence[BatchResult]) -> tuple[ObjectNote, ...]:
+    notes = [ObjectNote(**note) for note in plan.news]
+    for result in results:
+        notes.extend(result.notes)
+    return tuple(notes[:_SHOWN])
+
+
+def read_batch_result(storage: Storage, folder: BatchFolder) -> BatchResult:
+    """Read what the merge of a batch wrote of its objects."""
+    try:
+        rows = pq.read_table(pa.BufferReader(storage.read(folder.outcomes_uri))).to_pylist()
+    except ObjectNotFoundError:
+        return BatchResult(folder.name, None)
+    counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    notes: list[ObjectNote] = []
+    for row in rows:
+        counts.setdefault(row["media_type"], Counter())[row["status"]] += 1
+        if row["reason_code"] is not None:
+            reasons.setdefault(row["status"], Counter())[row["reason_code"]] += 1
+            notes.append(ObjectNote(row["media_uri"], row["status"], row["reason_code"], row["reason"]))
+    starts = Counter(row["start_outcome"] for row in rows)
+    return BatchResult(
+        name=folder.name,
+        counts=counts,
+        reasons=reasons,
+        notes=tuple(notes[:_SHOWN]),
+        segments=sum(row["segments"] for row in rows),
+        submitted=starts["started"],
+        adopted=starts["adopted"],
+    )
+
+
+def report_run(storage: Storage, library: Library, folder: RunFolder, listing: dict[str, Any], plan_uri: str) -> Report:
+    """Balance the books of a run from what its tasks wrote, write the report, and log it."""
+    plan = Plan.read(storage, plan_uri)
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
+        results = list(pool.map(lambda batch: read_batch_result(storage, batch), folders))
+    report = make_report(Listing.from_dict(listing), plan, results, max_failed_share=library.max_failed_share)
+    logger.info("%s", write_report(storage, folder, report))
+    return report
+
+
+def write_report(storage: Storage, folder: RunFolder, report: Report) -> str:
+    """Write the report as JSON and Markdown below the run's folder and return the Markdown."""
+    text = as_markdown(report)
+    storage.write_json(folder.report_uri, report.as_dict())
+    storage.write(folder.report_markdown_uri, text.encode(), content_type="text/markdown; charset=utf-8")
+    return text
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report for people."""
+    return "\n".join(
+        [
+            f"# Run report: library {report.library}, model {report.model}",
+            "",
+            f"Run `{report.run_id}`{' (dry run)' if report.dry_run else ''}{' (forced)' if report.force else ''}: "
+            + ("succeeded" if report.succeeded else "**failed**")
+            + f". {_headline(report)}",
+            "",
+            *_problem_lines(report),
+            *_books(report),
+            "",
+            f"listed {report.listed} + gone {report.gone} = "
+            + " + ".join(f"{status} {report.totals[status]}" for status in Status)
+            + (" (balanced)" if report.balanced else " (**does not balance**)"),
+            "",
+            *_note_lines(report),
+        ]
+    )
+
+
+def _headline(report: Report) -> str:
+    if report.dry_run:
+        pending = report.reasons.get(Status.DEFERRED, {}).get(ReasonCode.DRY_RUN, 0)
+        return f"It would embed {pending} objects; nothing was submitted."
+    if report.batches == 0:
+        return "Nothing is new or changed: nothing was submitted, no table was touched."
+    return (
+        f"{report.totals[Status.EMBEDDED]} objects were embedded in {report.segments} segments; {report.submitted} "
+        f"invocations were submitted and {report.adopted} earlier ones adopted, in {report.batches} batches."
+    )
+
+
+def _problem_lines(report: Report) -> Iterable[str]:
+    if report.problems:
+        yield "## What to look at"
+        yield ""
+        yield from (f"- {problem}" for problem in report.problems)
+        yield ""
+
+
+def _books(report: Report) -> Iterable[str]:
+    shown = [status for status in Status if report.totals[status]]
+    yield "| media type | " + " | ".join(shown) + " | total |"
+    yield "|---" * (len(shown) + 2) + "|"
+    for media_type, counts in report.by_media_type.items():
+        cells = [str(counts.get(status, 0)) for status in shown]
+        yield f"| {media_type} | " + " | ".join(cells) + f" | {sum(counts.values())} |"
+    totals = [str(report.totals[status]) for status in shown]
+    yield "| all | " + " | ".join(totals) + f" | {sum(report.totals.values())} |"
+    if report.excluded:
+        yield ""
+        yield f"{report.excluded} more objects lie below the sources; the library's settings leave them out."
+
+
+def _note_lines(report: Report) -> Iterable[str]:
+    if report.reasons:
+        yield "## Reasons"
+        yield ""
+        for status, by_code in report.reasons.items():
+            yield f"- {status}: " + ", ".join(f"{code} {number}" for code, number in by_code.items())
+        yield ""
+    if report.notes:
+        yield "## Objects"
+        yield ""
+        yield from (f"- `{note.media_uri}` {note.status} ({note.reason_code}): {note.reason}" for note in report.notes)
+        yield ""

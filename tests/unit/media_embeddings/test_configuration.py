@@ -1,0 +1,195 @@
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from media_embeddings.configuration import (
+    CONFIGURATION_VARIABLE,
+    DEFAULT_PATH,
+    ConfigurationError,
+    configuration_path,
+    load_configuration,
+)
+
+RIGHT = """\
+libraries:
+  films:
+    sources: [s3://films/raw/]
+    region: us-east-1
+    model: marengo-2-7
+    tables: s3://vectors/tables
+    work: s3://vectors/work
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "libraries.yaml"
+        path.write_text(dedent(text), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_shipped_configuration_is_right_and_its_first_library_is_the_demo():
+    configuration = load_configuration(DEFAULT_PATH)
+
+    assert configuration.errors == ()
+    assert configuration.names[0] == "demo"
+    assert configuration.dag_id(configuration.libraries[0]) == "embed_media"
+
+
+def test_the_variable_names_another_file(monkeypatch, write):
+    path = write(RIGHT)
+    monkeypatch.setenv(CONFIGURATION_VARIABLE, str(path))
+
+    assert configuration_path() == path
+    assert load_configuration().names == ("films",)
+
+
+def test_what_is_not_given_has_a_default(write):
+    (library,) = load_configuration(write(RIGHT)).libraries
+
+    assert library.schedule == "0 2 * * *"
+    assert library.timezone == "UTC"
+    assert set(library.media_types) == {"video", "audio", "image", "text"}
+    assert library.bucket_owner is None
+
+
+def test_every_library_but_the_first_has_its_name_in_its_dag_id(write):
+    text = RIGHT + RIGHT.removeprefix("libraries:\n").replace("films:", "clips:")
+    configuration = load_configuration(write(text))
+
+    assert [configuration.dag_id(library) for library in configuration.libraries] == [
+        "embed_media",
+        "embed_media_clips",
+    ]
+
+
+def test_a_wrong_library_leaves_the_others_and_their_dag_ids_as_they_are(write):
+    text = RIGHT.replace("us-east-1", "mars-north-1") + RIGHT.removeprefix("libraries:\n").replace("films:", "clips:")
+    configuration = load_configuration(write(text))
+
+    assert [library.name for library in configuration.libraries] == ["clips"]
+    assert configuration.dag_id(configuration.libraries[0]) == "embed_media_clips"
+    assert [error.key for error in configuration.errors] == ["libraries.films.region"]
+
+
+WRONG = [
+    ("region: us-east-1", "region: us-east-2", 4, "libraries.films.region", "us-east-1"),
+    ("region: us-east-1", "region: us-east-1\n    regoin: x", 5, "libraries.films.regoin", "allowed are"),
+    ("model: marengo-2-7", "model: marengo-9", 5, "libraries.films.model", "marengo-3-0"),
+    ("model: marengo-2-7", "batch_size: 5", 2, "libraries.films.model", "is required"),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    batch_size: 0",
+        6,
+        "libraries.films.batch_size",
+        "greater than",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    batch_size: many",
+        6,
+        "libraries.films.batch_size",
+        "integer",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    schedule: nightly",
+        6,
+        "libraries.films.schedule",
+        "cron",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    timezone: Mars/Olympus",
+        6,
+        "libraries.films.timezone",
+        "IANA",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    bucket_owner: '12'",
+        6,
+        "libraries.films.bucket_owner",
+        "12",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    kms_key_id: mine",
+        6,
+        "libraries.films.kms_key_id",
+        "kms",
+    ),
+    ("[s3://films/raw/]", "[]", 3, "libraries.films.sources", "at least 1"),
+    ("[s3://films/raw/]", "[films/raw]", 3, "libraries.films.sources.0", "s3://"),
+    ("[s3://films/raw/]", "[s3://films/raw/, s3://films/raw/a/]", 3, "libraries.films.sources", "overlap"),
+    ("s3://vectors/tables", "s3://films/raw/tables", 6, "libraries.films.tables", "never written"),
+    ("s3://vectors/work", "s3://films/raw", 7, "libraries.films.work", "never written"),
+    ("s3://vectors/work", "s3://vectors/tables/work", 7, "libraries.films.work", "overlap"),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    media_types: {video: [.mp4], audio: [.mp4]}",
+        6,
+        "libraries.films.media_types",
+        "claimed by both",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    media_types: {smell: [.odor]}",
+        6,
+        "libraries.films.media_types.smell",
+        "'video'",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    model_parameters:\n      video:\n        minClipSec: 9",
+        8,
+        "libraries.films.model_parameters.video.minClipSec",
+        "https://",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    region: eu-west-1",
+        6,
+        "libraries.films.region",
+        "stands twice",
+    ),
+    ("model: marengo-2-7", "model: marengo-2-7\n    name: films", 6, "libraries.films.name", "its key below"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "line", "key", "allowed"), WRONG, ids=[case[1] for case in WRONG])
+def test_a_wrong_key_or_value_is_told_with_its_name_its_line_and_what_is_allowed(
+    write, right, wrong, line, key, allowed
+):
+    path = write(RIGHT.replace(right, wrong))
+
+    configuration = load_configuration(path)
+
+    assert configuration.libraries == ()
+    (error,) = configuration.errors
+    assert (error.key, error.line) == (key, line)
+    assert allowed in str(error)
+    assert str(error).startswith(f"{path}, line {line}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file is empty"),
+        ("libraries: [", "is not YAML"),
+        ("libraries: {}", "a mapping from a library's name"),
+        ("things: {}", "one key, `libraries`"),
+    ],
+)
+def test_a_file_that_holds_no_libraries_is_an_error_as_a_whole(write, text, problem):
+    with pytest.raises(ConfigurationError, match=problem):
+        load_configuration(write(text))
+
+
+def test_a_missing_file_is_told_with_the_variable_that_names_it(tmp_path):
+    with pytest.raises(ConfigurationError, match=CONFIGURATION_VARIABLE):
+        load_configuration(tmp_path / "absent.yaml")

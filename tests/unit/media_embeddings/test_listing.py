@@ -1,0 +1,65 @@
+"""What a listing says of sources that can't be listed. Listing itself is tested against a real S3 server."""
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+
+from media_embeddings.library import Library
+from media_embeddings.listing import NothingListedError, SourceUnreachableError, list_media
+from media_embeddings.storage import Storage
+
+
+def library(*sources: str) -> Library:
+    return Library(
+        name="films",
+        sources=sources or ("s3://films/raw/",),
+        region="us-east-1",
+        model="marengo-2-7",
+        tables="s3://vectors/tables",
+        work="s3://vectors/work",
+    )
+
+
+@pytest.fixture
+def client():
+    return boto3.client("s3", region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
+
+
+def test_a_bucket_in_another_region_is_refused_with_both_regions(client):
+    with Stubber(client) as stubber:
+        stubber.add_response("head_bucket", {"BucketRegion": "eu-west-1"}, {"Bucket": "films"})
+
+        with pytest.raises(NothingListedError, match="the bucket is in eu-west-1, the library in us-east-1"):
+            list_media(Storage(client, {}), library(), "s3://vectors/work/l")
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("403", "allow s3:ListBucket"),
+        ("404", "correct the library's sources"),
+        ("InvalidAccessKeyId", "correct the Airflow connection"),
+    ],
+)
+def test_a_forbidden_or_absent_bucket_is_named_with_what_to_do(client, code, remedy):
+    with Stubber(client) as stubber:
+        stubber.add_client_error("head_bucket", code)
+
+        with pytest.raises(NothingListedError, match=f"s3://films/raw/: .*{remedy}"):
+            list_media(Storage(client, {}), library(), "s3://vectors/work/l")
+
+
+def test_an_unreachable_endpoint_may_be_tried_again(client, monkeypatch):
+    def unreachable(**_):
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    monkeypatch.setattr(client, "head_bucket", unreachable)
+
+    with pytest.raises(SourceUnreachableError, match="s3://films/raw/ could not be listed"):
+        list_media(Storage(client, {}), library(), "s3://vectors/work/l")
+
+
+def test_a_prefix_outside_the_sources_is_refused_before_anything_is_asked(client):
+    with Stubber(client), pytest.raises(NothingListedError, match="the parameter prefix"):
+        list_media(Storage(client, {}), library(), "s3://vectors/work/l", prefix="s3://films/other/")
