@@ -1,0 +1,267 @@
+"""One DAG per library: lists its media, plans, embeds batches through Bedrock, merges, and balances the books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, get_current_context, task, task_group
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
+from bedrock_async_invoke.sensors import BedrockAsyncInvokeSensor
+
+from media_embeddings.configuration import load_configuration
+from media_embeddings.library import Library
+from media_embeddings.media import MediaType
+from media_embeddings.models import model_named, model_names
+
+if TYPE_CHECKING:
+    from media_embeddings.storage import Storage
+
+DOCUMENTATION = """
+### Embed the media of library `{name}`
+
+Every night the media below {sources} that are new or changed are embedded with `{model}` into the table
+`{table}`. A run over an unchanged library submits nothing.
+
+| task | what it does |
+|---|---|
+| `list_media` | lists the sources; downloads nothing |
+| `plan` | compares with the ledger, checks limits, cuts batches |
+| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
+| `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
+| `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
+| `announce_table` | emits the table's Asset event; skipped when no row was committed |
+| `report` | balances the books; it alone decides whether the run has failed |
+
+**When it fails**: the log of `report` says why, and which objects failed with which reason; the same report lies as
+`report.md` and `report.json` below `{work}/runs/{name}/`. What succeeded is committed. Clear the failed tasks, or let
+the next run go on: nothing that was submitted is submitted again. Bedrock can't stop an invocation: it is billed even
+when its task is marked as failed.
+"""
+
+
+def _storage(library: Library) -> Storage:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from media_embeddings.storage import Storage
+
+    hook = S3Hook(aws_conn_id=library.aws_conn_id, region_name=library.region)
+    return Storage.of_session(hook.get_session(), hook.get_conn())
+
+
+def _params(library: Library) -> dict[str, Param]:
+    media_types = [str(media_type) for media_type in library.media_types]
+    return {
+        "prefix": Param(
+            None,
+            type=["null", "string"],
+            title="Prefix",
+            description=f"List only what lies below this S3 URI, in {', '.join(library.sources)}. Empty: everything.",
+        ),
+        "media_types": Param(
+            media_types,
+            type="array",
+            title="Media types",
+            description="List only these media types.",
+            examples=media_types,
+            items={"type": "string", "enum": media_types},
+            minItems=1,
+        ),
+        "limit": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Limit",
+            description="Embed at most this many objects; the others are deferred to another run. Empty: no limit.",
+        ),
+        "model": Param(
+            library.model,
+            type="string",
+            enum=list(model_names()),
+            title="Model",
+            description="Another model writes into a table of its own: the vectors of two models can't be compared.",
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Force",
+            description="Embed again what is already embedded. This is paid for again.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Say what would be embedded, and submit nothing.",
+        ),
+    }
+
+
+def _report(library: Library) -> dict[str, Any]:
+    from media_embeddings.reporting import report_run
+    from media_embeddings.run_folder import RunFolder
+
+    context = get_current_context()
+    instance = context["ti"]
+    folder = RunFolder(library.work, library.name, context["run_id"])
+    listing = instance.xcom_pull(task_ids="list_media")
+    plan_uri = instance.xcom_pull(task_ids="plan", key="plan_uri")
+    if listing is None or plan_uri is None:
+        unfinished = "list_media" if listing is None else "plan"
+        raise AirflowFailException(
+            f"{unfinished} failed, so nothing was submitted and no table was changed; its log says why"
+        )
+    report = report_run(_storage(library), library, folder, listing, plan_uri)
+    if not report.succeeded:
+        raise AirflowFailException("; ".join(report.problems))
+    return {"report_uri": folder.report_uri, **report.totals}
+
+
+def _embed_media(dag_id: str, library: Library) -> DAG:
+    asset = Asset(name=f"{library.name}_embeddings", uri=library.embeddings_uri)
+
+    with DAG(
+        dag_id=dag_id,
+        description=f"Embed new and changed media of library {library.name} with {library.model}",
+        doc_md=DOCUMENTATION.format(
+            name=library.name,
+            sources=", ".join(f"`{source}`" for source in library.sources),
+            model=library.model,
+            table=library.embeddings_uri,
+            work=library.work.rstrip("/"),
+            max_in_flight=library.max_in_flight,
+        ),
+        schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone) if library.schedule else None,
+        start_date=datetime(2026, 1, 1, tzinfo=library.tzinfo),
+        catchup=False,
+        max_active_runs=1,
+        params=_params(library),
+        user_defined_macros={"bedrock_model_id": lambda name: model_named(name).model_id},
+        tags={"media-embeddings", f"library:{library.name}", f"model:{library.model}", *library.tags},
+        default_args={
+            "owner": library.owner,
+            "retries": 3,
+            "retry_delay": timedelta(seconds=20),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+        },
+    ) as dag:
+
+        @task(doc_md="Lists the library's sources into a Parquet file below the run's folder.")
+        def list_media() -> dict[str, Any]:
+            from media_embeddings import listing
+            from media_embeddings.run_folder import RunFolder
+
+            context = get_current_context()
+            params = context["params"]
+            chosen = [MediaType(name) for name in params["media_types"]]
+            folder = RunFolder(library.work, library.name, context["run_id"])
+            try:
+                return listing.list_media(
+                    _storage(library),
+                    library,
+                    folder.listing_uri,
+                    prefix=params["prefix"],
+                    media_types=None if set(chosen) == set(library.media_types) else chosen,
+                ).as_dict()
+            except listing.NothingListedError as error:
+                raise AirflowFailException(str(error)) from error
+
+        @task(doc_md="Decides what is to be done with every listed object and writes the batches to be embedded.")
+        def plan(listing: dict[str, Any]) -> list[str]:
+            from media_embeddings.listing import Listing
+            from media_embeddings.planner import PlanOptions, make_plan
+
+            context = get_current_context()
+            params = context["params"]
+            options = PlanOptions(
+                model=params["model"], force=params["force"], limit=params["limit"], dry_run=params["dry_run"]
+            )
+            made, uri = make_plan(_storage(library), library, context["run_id"], Listing.from_dict(listing), options)
+            context["ti"].xcom_push(key="plan_uri", value=uri)
+            return list(made.manifests)
+
+        @task(
+            trigger_rule="all_done",
+            map_index_template="{{ task.op_kwargs['manifest_uri'].split('/')[-2] }}",
+            doc_md="Checks the outputs of the batch and commits rows, ledger and invocations.",
+        )
+        def merge_outputs(manifest_uri: str) -> dict[str, Any]:
+            from dataclasses import asdict
+
+            from media_embeddings.merging import merge_batch
+            from media_embeddings.run_folder import BatchFolder
+
+            context = get_current_context()
+            folder = BatchFolder.of_manifest(manifest_uri)
+            summary = merge_batch(_storage(library), library, context["params"]["model"], context["run_id"], folder)
+            return asdict(summary)
+
+        @task_group
+        def embed(manifest_uri: str) -> Any:
+            start = BedrockStartAsyncInvokeOperator(
+                task_id="start_async_invoke",
+                model_id="{{ bedrock_model_id(params.model) }}",
+                manifest_uri=manifest_uri,
+                max_in_flight=library.max_in_flight,
+                bucket_owner=library.bucket_owner,
+                kms_key_id=library.kms_key_id,
+                poll_interval=library.poll_interval_seconds,
+                aws_conn_id=library.aws_conn_id,
+                region_name=library.region,
+                deferrable=True,
+                # One submitter a library: the window is counted from Bedrock's list, which lags behind Start.
+                max_active_tis_per_dag=1,
+                map_index_template="{{ task.batch_name }}",
+            )
+            wait = BedrockAsyncInvokeSensor(
+                task_id="wait_for_async_invoke",
+                manifest_uri=manifest_uri,
+                poke_interval=library.poll_interval_seconds,
+                deadline=timedelta(hours=library.deadline_hours),
+                aws_conn_id=library.aws_conn_id,
+                region_name=library.region,
+                deferrable=True,
+                trigger_rule="all_done",
+                map_index_template="{{ task.batch_name }}",
+            )
+            merged = merge_outputs(manifest_uri=manifest_uri)
+            start >> wait >> merged
+            return merged
+
+        @task(
+            trigger_rule="all_done",
+            outlets=[asset],
+            doc_md="Emits the table's Asset event with what this run added; skipped when it committed no row.",
+        )
+        def announce_table(merges: Sequence[dict[str, Any]] | None) -> None:
+            committed = [merge for merge in (merges or ())[:] if merge and merge["embedded"]]
+            if not committed:
+                raise AirflowSkipException("no row was committed to the table")
+            context = get_current_context()
+            context["outlet_events"][asset].extra = {
+                "run_id": context["run_id"],
+                "objects": sum(merge["embedded"] for merge in committed),
+                "segments": sum(merge["segments"] for merge in committed),
+            }
+
+        @task(
+            trigger_rule="all_done",
+            doc_md="Balances the books, writes the run report, and alone decides whether the run has failed.",
+        )
+        def report() -> dict[str, Any]:
+            return _report(library)
+
+        planned = plan(list_media())
+        merges = embed.expand(manifest_uri=planned)
+        announce_table(merges) >> report()
+
+    return dag
+
+
+# A library that is wrong has no DAG; library_configuration.py says why, and the others are not held up by it.
+configuration = load_configuration()
+for library in configuration.libraries:
+    dag_id = configuration.dag_id(library)
+    globals()[dag_id] = _embed_media(dag_id, library)

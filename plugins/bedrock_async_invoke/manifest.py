@@ -1,0 +1,111 @@
+"""The files of a manifest: what is to be started, what was, and how it ended. One JSON object a line.
+
+``requests.jsonl`` is written by whoever wants embeddings; ``invocations.jsonl`` and ``statuses.jsonl`` are written beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+INVOCATIONS, STATUSES = "invocations.jsonl", "statuses.jsonl"
+
+
+class Outcome(StrEnum):
+    """What became of the attempt to start a request."""
+
+    STARTED = "started"
+    ADOPTED = "adopted"
+    """Bedrock had an invocation under its token already."""
+    REFUSED = "refused"
+    """This one request was refused; another try would be refused as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncInvokeRequest:
+    """A request that is ready to be sent."""
+
+    request_id: str
+    """The ``clientRequestToken``: 1 to 256 printable ASCII characters."""
+    model_input: dict[str, Any]
+    output_uri: str
+    """The prefix that Bedrock writes below, in a folder named by the invocation."""
+    source_uri: str | None = None
+    """The object that the request is made from; looked at before Start where ``source_etag`` is given."""
+    source_etag: str | None = None
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Return the request of a line."""
+        return cls(
+            request_id=value["request_id"],
+            model_input=value["model_input"],
+            output_uri=value["output_uri"],
+            source_uri=value.get("source_uri"),
+            source_etag=value.get("source_etag"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What became of the attempt to start a request."""
+
+    request_id: str
+    invocation_arn: str | None
+    outcome: Outcome
+    submitted_at: str | None = None
+    """ISO 8601, UTC."""
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Return the invocation of a line."""
+        return cls(**{**value, "outcome": Outcome(value["outcome"])})
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationStatus:
+    """How an invocation ended, or where it stood when it was last looked at."""
+
+    request_id: str
+    invocation_arn: str
+    status: str
+    failure_message: str | None
+    submitted_at: str | None
+    ended_at: str | None
+    output_uri: str
+    """The folder of the invocation's output; its name is the invocation's."""
+
+
+def beside(manifest_uri: str, name: str) -> str:
+    """Return the URI of a file in the manifest's folder."""
+    return f"{manifest_uri.rsplit('/', 1)[0]}/{name}"
+
+
+def batch_name(manifest_uri: str) -> str:
+    """Return the name of the manifest's folder, by which people know the batch."""
+    parts = manifest_uri.rsplit("/", 2)
+    return parts[-2] if len(parts) > 1 else manifest_uri
+
+
+def output_folder(output_uri: str, invocation_arn: str) -> str:
+    """Return the folder of an invocation's output; Bedrock's answers name it with or without the invocation's id."""
+    invocation_id = invocation_arn.rsplit("/", 1)[1]
+    folder = output_uri.rstrip("/")
+    return folder if folder.endswith(f"/{invocation_id}") else f"{folder}/{invocation_id}"
+
+
+def parse_lines(content: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file's lines."""
+    for line in content.splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+def format_lines(records: Iterable[Invocation | InvocationStatus]) -> bytes:
+    """Return records as the lines of a file."""
+    return "".join(f"{json.dumps(asdict(record), ensure_ascii=False)}\n" for record in records).encode()

@@ -1,0 +1,30 @@
+"""A real S3 server and the Bedrock simulator, as processes of their own, for all integration tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from bedrock_simulator.admin import SimulatorAdmin
+
+from local_stack.stack import LocalStack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    with LocalStack(tmp_path_factory.mktemp("stack")).start(simulator_settings={"seconds_per_job": 0.0}) as running:
+        before = dict(os.environ)
+        os.environ.update(running.environment)
+        yield running
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def simulator(stack):
+    """Give the simulator's administration; settings and faults are as at the start afterwards."""
+    admin = SimulatorAdmin(stack.simulator.endpoint_url)
+    settings = admin.settings()
+    yield admin
+    admin.clear_faults()
+    admin.settings(**settings)
