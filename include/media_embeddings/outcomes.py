@@ -140,7 +140,7 @@ _WORDS: tuple[tuple[ReasonCode, tuple[str, ...]], ...] = (
     (ReasonCode.SOURCE_GONE, ("does not exist", "not found", "no such key", "nosuchkey")),
     (ReasonCode.TOO_LONG, ("too long", "token limit", "tokens", "maximum duration", "duration exceeds")),
     (ReasonCode.TOO_LARGE, ("too large", "maximum size", "size exceeds", "exceeds the maximum file size")),
-    (ReasonCode.UNSUPPORTED_MEDIA, ("unsupported", "not supported", "is not a", "wrong format", "codec")),
+    (ReasonCode.UNSUPPORTED_MEDIA, ("unsupported", "not supported", "content is not", "wrong format", "codec")),
     (
         ReasonCode.CORRUPT,
         ("corrupt", "decode", "invalid data", "malformed", "truncated", "could not be read"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from bedrock_simulator.admin import SimulatorAdmin
 
+from bedrock_simulator.admin import SimulatorAdmin
 from local_stack.stack import LocalStack
 
 

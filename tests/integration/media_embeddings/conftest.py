@@ -9,10 +9,12 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+from deltalake import DeltaTable
+from PIL import Image
+
 from bedrock_async_invoke.clients import AwsParameters, Clients
 from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
-from deltalake import DeltaTable
 from media_embeddings.library import Library
 from media_embeddings.listing import list_media
 from media_embeddings.merging import merge_batch
@@ -22,8 +24,6 @@ from media_embeddings.reporting import Report, report_run
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import Storage
 from media_embeddings.tables import Tables
-from PIL import Image
-
 from tests.integration.bedrock_simulator import media_files
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
@@ -90,11 +90,11 @@ class Pipeline:
             manifest_uri=manifest_uri,
             max_in_flight=self.library.max_in_flight,
             bucket_owner=self.library.bucket_owner,
-            poll_interval=0.2,
+            poll_interval=0.05,
         )
         submit_blocking(Submitter(clients, submission))
         self._interrupt("start_async_invoke")
-        watch = Watch(manifest_uri=manifest_uri, poll_interval=0.2, timeout_seconds=self.library.deadline_hours * 3600)
+        watch = Watch(manifest_uri=manifest_uri, poll_interval=0.05, timeout_seconds=self.library.deadline_hours * 3600)
         watch_blocking(Watcher(clients, watch))
         self._interrupt("wait_for_async_invoke")
         merge_batch(self.storage, self.library, plan.model, plan.run_id, BatchFolder.of_manifest(manifest_uri))
