@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
 from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
 from bedrock_async_invoke.sensors import BedrockAsyncInvokeSensor
-
 from media_embeddings.configuration import load_configuration
 from media_embeddings.library import Library
 from media_embeddings.media import MediaType
@@ -133,7 +132,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             max_in_flight=library.max_in_flight,
         ),
         schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone) if library.schedule else None,
-        start_date=datetime(2026, 1, 1, tzinfo=library.tzinfo),
+        # No start date: unpausing the DAG waits for the next night and does not make up for the last one.
         catchup=False,
         max_active_runs=1,
         params=_params(library),
@@ -162,7 +161,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
                     _storage(library),
                     library,
                     folder.listing_uri,
-                    prefix=params["prefix"],
+                    prefix=params["prefix"] or None,
                     media_types=None if set(chosen) == set(library.media_types) else chosen,
                 ).as_dict()
             except listing.NothingListedError as error:
@@ -199,7 +198,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             return asdict(summary)
 
         @task_group
-        def embed(manifest_uri: str) -> Any:
+        def embed(manifest_uri: str) -> None:
             start = BedrockStartAsyncInvokeOperator(
                 task_id="start_async_invoke",
                 model_id="{{ bedrock_model_id(params.model) }}",
@@ -226,25 +225,22 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
                 trigger_rule="all_done",
                 map_index_template="{{ task.batch_name }}",
             )
-            merged = merge_outputs(manifest_uri=manifest_uri)
-            start >> wait >> merged
-            return merged
+            start >> wait >> merge_outputs(manifest_uri=manifest_uri)
 
         @task(
             trigger_rule="all_done",
             outlets=[asset],
             doc_md="Emits the table's Asset event with what this run added; skipped when it committed no row.",
         )
-        def announce_table(merges: Sequence[dict[str, Any]] | None) -> None:
-            committed = [merge for merge in (merges or ())[:] if merge and merge["embedded"]]
-            if not committed:
-                raise AirflowSkipException("no row was committed to the table")
+        def announce_table() -> None:
+            from media_embeddings.reporting import committed_by
+
             context = get_current_context()
-            context["outlet_events"][asset].extra = {
-                "run_id": context["run_id"],
-                "objects": sum(merge["embedded"] for merge in committed),
-                "segments": sum(merge["segments"] for merge in committed),
-            }
+            plan_uri = context["ti"].xcom_pull(task_ids="plan", key="plan_uri")
+            committed = committed_by(_storage(library), plan_uri) if plan_uri else None
+            if committed is None:
+                raise AirflowSkipException("no row was committed to the table")
+            context["outlet_events"][asset].extra = {"run_id": context["run_id"], **committed}
 
         @task(
             trigger_rule="all_done",
@@ -254,8 +250,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             return _report(library)
 
         planned = plan(list_media())
-        merges = embed.expand(manifest_uri=planned)
-        announce_table(merges) >> report()
+        embed.expand(manifest_uri=planned) >> announce_table() >> report()
 
     return dag
 

@@ -305,15 +305,22 @@ class _Comparison:
 
 
 def _compare(listing: pa.Table, ledger: pa.Table, purpose: Purpose) -> _Comparison:
-    connection = duckdb.connect()
-    connection.register("listing", listing)
-    connection.register("ledger", ledger)
+    connection = _connect(listing, ledger)
     connection.register("wanted", _wanted(purpose))
     unchanged = connection.execute(
         f"SELECT listing.media_type, count(*) {_JOINED} WHERE {_IS_UNCHANGED} GROUP BY ALL ORDER BY ALL",
         _unchanged_arguments(purpose),
     ).fetchall()
     return _Comparison(connection, unchanged, purpose)
+
+
+def _connect(listing: pa.Table, ledger: pa.Table) -> duckdb.DuckDBPyConnection:
+    # A progress bar would be drawn into the task's log.
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    connection.register("listing", listing)
+    connection.register("ledger", ledger)
+    return connection
 
 
 def _unchanged_arguments(purpose: Purpose) -> list[object]:
@@ -333,9 +340,7 @@ def _wanted(purpose: Purpose) -> pa.Table:
 def _missing(listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str]) -> list[tuple[str, int]]:
     if not complete_below:
         return []
-    connection = duckdb.connect()
-    connection.register("listing", listing)
-    connection.register("ledger", ledger)
+    connection = _connect(listing, ledger)
     within = " OR ".join("starts_with(media_uri, ?)" for _ in complete_below)
     return connection.execute(
         # Only the number of placeholders is put into the statement.

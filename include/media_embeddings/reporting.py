@@ -77,11 +77,6 @@ class Report:
     """Why the run failed, or what else a person should look at."""
     notes: tuple[ObjectNote, ...]
 
-    @property
-    def changed_the_table(self) -> bool:
-        """Return whether the run committed rows."""
-        return self.totals[Status.EMBEDDED] > 0
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
@@ -208,12 +203,25 @@ def read_batch_result(storage: Storage, folder: BatchFolder) -> BatchResult:
 def report_run(storage: Storage, library: Library, folder: RunFolder, listing: dict[str, Any], plan_uri: str) -> Report:
     """Balance the books of a run from what its tasks wrote, write the report, and log it."""
     plan = Plan.read(storage, plan_uri)
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
-        results = list(pool.map(lambda batch: read_batch_result(storage, batch), folders))
+    results = _read_results(storage, plan)
     report = make_report(Listing.from_dict(listing), plan, results, max_failed_share=library.max_failed_share)
     logger.info("%s", write_report(storage, folder, report))
     return report
+
+
+def committed_by(storage: Storage, plan_uri: str) -> dict[str, int] | None:
+    """Return how many objects and segments the merges of a plan have committed, or None if there are none."""
+    results = _read_results(storage, Plan.read(storage, plan_uri))
+    objects = sum(
+        by_status.get(Status.EMBEDDED, 0) for result in results for by_status in (result.counts or {}).values()
+    )
+    return {"objects": objects, "segments": sum(result.segments for result in results)} if objects else None
+
+
+def _read_results(storage: Storage, plan: Plan) -> list[BatchResult]:
+    folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        return list(pool.map(lambda folder: read_batch_result(storage, folder), folders))
 
 
 def write_report(storage: Storage, folder: RunFolder, report: Report) -> str:
@@ -268,16 +276,18 @@ def _problem_lines(report: Report) -> Iterable[str]:
 
 def _books(report: Report) -> Iterable[str]:
     shown = [status for status in Status if report.totals[status]]
-    yield "| media type | " + " | ".join(shown) + " | total |"
+    yield _row("media type", *shown, "total")
     yield "|---" * (len(shown) + 2) + "|"
     for media_type, counts in report.by_media_type.items():
-        cells = [str(counts.get(status, 0)) for status in shown]
-        yield f"| {media_type} | " + " | ".join(cells) + f" | {sum(counts.values())} |"
-    totals = [str(report.totals[status]) for status in shown]
-    yield "| all | " + " | ".join(totals) + f" | {sum(report.totals.values())} |"
+        yield _row(media_type, *(counts.get(status, 0) for status in shown), sum(counts.values()))
+    yield _row("all", *(report.totals[status] for status in shown), sum(report.totals.values()))
     if report.excluded:
         yield ""
         yield f"{report.excluded} more objects lie below the sources; the library's settings leave them out."
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _note_lines(report: Report) -> Iterable[str]:

@@ -208,7 +208,7 @@ STATUSES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     keys=st.sets(st.text(min_size=1, max_size=8), max_size=12),
     known=st.lists(st.sampled_from([None, *STATUSES]), min_size=12, max_size=12),
@@ -254,7 +254,7 @@ def test_a_batch_holds_one_media_type_and_says_so_in_its_name():
     assert {one.media.media_type for one in batches[0].objects} == {MediaType.VIDEO}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     video=st.integers(0, 60),
     text=st.integers(0, 60),

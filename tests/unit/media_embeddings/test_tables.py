@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,40 +207,3 @@ def test_the_ledger_is_read_below_prefixes_and_by_columns(tables):
     found = tables.read_ledger(MODEL, ["s3://b/a/", "s3://c/"], ["media_uri"])
     assert sorted(found["media_uri"].to_pylist()) == ["s3://b/a/1", "s3://c/a"]
     assert found.column_names == ["media_uri"]
-
-
-WRITER = """
-import sys
-sys.path[:0] = {paths!r}
-from test_tables import MODEL, DIMENSION, Tables, commit, entry, ledger_table, rows
-root, writer = sys.argv[1:]
-tables = Tables(root, {{}})
-for number in range(4):
-    objects = {{"s3://b/shared": 2, f"s3://b/{{writer}}": 1, f"s3://b/{{writer}}/{{number}}": 1}}
-    commit(tables, rows(objects, tag=f"{{writer}}-{{number}}"), f"{{writer}}-{{number}}")
-    tables.update_ledger(ledger_table([entry("s3://b/shared"), entry(f"s3://b/{{writer}}")]))
-"""
-
-
-def test_writers_in_several_processes_lose_and_duplicate_nothing(tables, tmp_path):
-    script = tmp_path / "writer.py"
-    script.write_text(WRITER.format(paths=[*sys.path, str(Path(__file__).parent)]))
-    writers = [
-        subprocess.Popen([sys.executable, str(script), str(tmp_path), f"w{number}"], stderr=subprocess.PIPE)
-        for number in range(3)
-    ]
-    for writer in writers:
-        _, errors = writer.communicate(timeout=120)
-        assert writer.returncode == 0, errors.decode()
-
-    found = content(tables)
-    assert len(found) == 1 + 3 + 12
-    assert len(found["s3://b/shared"]) == 2
-    assert len({tag for _, tag in found["s3://b/shared"]}) == 1
-    assert [tag for _, tag in found["s3://b/w1"]] == ["w1-3"]
-    assert sorted(tables.read_ledger(MODEL, None)["media_uri"].to_pylist()) == [
-        "s3://b/shared",
-        "s3://b/w0",
-        "s3://b/w1",
-        "s3://b/w2",
-    ]
