@@ -204,6 +204,8 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
                 model_id="{{ bedrock_model_id(params.model) }}",
                 manifest_uri=manifest_uri,
                 max_in_flight=library.max_in_flight,
+                # What a night has left in progress is found again by the next ones.
+                adopt_lookback=timedelta(days=3),
                 bucket_owner=library.bucket_owner,
                 kms_key_id=library.kms_key_id,
                 poll_interval=library.poll_interval_seconds,

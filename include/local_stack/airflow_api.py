@@ -159,18 +159,12 @@ class AirflowApi:
         *,
         run_id: str | None = None,
         logical_date: datetime | None = None,
-        run_after: datetime | None = None,
     ) -> str:
-        """Start a run with these params and return its run id. The DAG must not be paused for it to go on.
-
-        :param run_after: its place among the runs that wait: the earliest goes first. Now, if it isn't given.
-        """
+        """Start a run with these params and return its run id. The DAG must not be paused for it to go on."""
         body: dict[str, Any] = {
             "conf": dict(conf or {}),
             "logical_date": logical_date.isoformat() if logical_date else None,
         }
-        if run_after is not None:
-            body["run_after"] = run_after.isoformat()
         if run_id is not None:
             body["dag_run_id"] = run_id
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])

@@ -1,4 +1,4 @@
-"""The hooks that a task or trigger works with, shared by everything in a process that has the same connection."""
+"""Bedrock and S3 as a task or trigger works with them, shared by everything in a process that has the same connection."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Clients:
         }
 
     def read(self, uri: str) -> bytes | None:
-        """Return an object's content, or None where S3 says that there is none."""
-        bucket, key = S3Hook.parse_s3_url(uri)
+        """Return an object's content, or None where S3 says that there is none; that it can't say is an error."""
+        bucket, key = _split(uri)
         try:
             content: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
@@ -72,7 +72,7 @@ class Clients:
 
     def write(self, uri: str, content: bytes) -> None:
         """Write an object whole."""
-        bucket, key = S3Hook.parse_s3_url(uri)
+        bucket, key = _split(uri)
         self._s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/jsonl")
 
     def etag(self, uri: str) -> str | None:
@@ -80,8 +80,7 @@ class Clients:
 
         :raises AsyncInvokeError: where S3 can't say.
         """
-        # The URI is split by hand: a key may hold what a URL parser would take for a query.
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = _split(uri)
         try:
             return str(self._s3.head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
         except ClientError as error:
@@ -94,6 +93,14 @@ class Clients:
             raise explain(error) from error
         except Exception as error:
             raise explain(error) from error
+
+
+def _split(uri: str) -> tuple[str, str]:
+    # By hand: a key may hold what a URL parser takes for a query or a fragment.
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket or not key:
+        raise ValueError(f"{uri!r} is no URI of an S3 object; it starts with s3://bucket/ and goes on with a key")
+    return bucket, key
 
 
 _lock = threading.Lock()

@@ -29,15 +29,15 @@ class BedrockAsyncInvokeHook(BedrockRuntimeHook):
     """
 
     @property
-    def _client(self) -> Any:
-        return self.conn
+    def _bedrock(self) -> Any:
+        return self.conn  # botocore makes a client's methods as it goes, so no type has them
 
     @cached_property
     def _single_attempt_client(self) -> Any:
         # botocore would repeat a Start whose answer was lost on its own; whether it may be repeated is for the caller
         # to decide, after a look at the list.
         config = (self.config or Config()).merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
-        return self.get_client_type(config=config)
+        return self.get_client_type(region_name=self.region_name, config=config)
 
     def start_async_invoke(
         self,
@@ -84,7 +84,7 @@ class BedrockAsyncInvokeHook(BedrockRuntimeHook):
             - https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_GetAsyncInvoke.html
         """
         try:
-            return dict(self._client.get_async_invoke(invocationArn=invocation_arn))
+            return dict(self._bedrock.get_async_invoke(invocationArn=invocation_arn))
         except Exception as error:
             raise explain(error) from error
 
@@ -104,7 +104,7 @@ class BedrockAsyncInvokeHook(BedrockRuntimeHook):
             request["submitTimeAfter"] = submitted_after
         if status is not None:
             request["statusEquals"] = status
-        paginator = self._client.get_paginator("list_async_invokes")
+        paginator = self._bedrock.get_paginator("list_async_invokes")
         try:
             for page in paginator.paginate(**request, PaginationConfig={"PageSize": PAGE_SIZE}):
                 yield page["asyncInvokeSummaries"]

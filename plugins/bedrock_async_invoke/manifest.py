@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 INVOCATIONS, STATUSES = "invocations.jsonl", "statuses.jsonl"
+
+_Record = TypeVar("_Record")
+
+
+class ManifestError(ValueError):
+    """A file holds a line that is not what it should be."""
 
 
 class Outcome(StrEnum):
@@ -21,7 +27,7 @@ class Outcome(StrEnum):
     ADOPTED = "adopted"
     """Bedrock had an invocation under its token already."""
     REFUSED = "refused"
-    """This one request was refused; another try would be refused as well."""
+    """Bedrock, or the look at its source, said no to this one request; no invocation exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,13 @@ class AsyncInvokeRequest:
     output_uri: str
     """The prefix that Bedrock writes below, in a folder named by the invocation."""
     source_uri: str | None = None
-    """The object that the request is made from; looked at before Start where ``source_etag`` is given."""
+    """The object that the request is made from; looked at before Start."""
     source_etag: str | None = None
+    """Its ETag without quotes, if it must still be the same."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        """Return the request of a line."""
+        """Return the request of a line; members of other names are the writer's own."""
         return cls(
             request_id=value["request_id"],
             model_input=value["model_input"],
@@ -64,7 +71,14 @@ class Invocation:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
         """Return the invocation of a line."""
-        return cls(**{**value, "outcome": Outcome(value["outcome"])})
+        return cls(
+            request_id=value["request_id"],
+            invocation_arn=value["invocation_arn"],
+            outcome=Outcome(value["outcome"]),
+            submitted_at=value.get("submitted_at"),
+            error_code=value.get("error_code"),
+            error_message=value.get("error_message"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +108,37 @@ def batch_name(manifest_uri: str) -> str:
 
 def output_folder(output_uri: str, invocation_arn: str) -> str:
     """Return the folder of an invocation's output; Bedrock's answers name it with or without the invocation's id."""
-    invocation_id = invocation_arn.rsplit("/", 1)[1]
+    invocation_id = invocation_arn.rsplit("/", 1)[-1]
     folder = output_uri.rstrip("/")
     return folder if folder.endswith(f"/{invocation_id}") else f"{folder}/{invocation_id}"
 
 
-def parse_lines(content: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file's lines."""
-    for line in content.splitlines():
-        if line.strip():
-            yield json.loads(line)
+def read_requests(content: bytes, uri: str) -> list[AsyncInvokeRequest]:
+    """Return the requests of a ``requests.jsonl``.
+
+    :raises ManifestError: naming the line that is no request.
+    """
+    return list(_read(content, uri, AsyncInvokeRequest.from_dict))
+
+
+def read_invocations(content: bytes, uri: str) -> list[Invocation]:
+    """Return the invocations of an ``invocations.jsonl``.
+
+    :raises ManifestError: naming the line that is no invocation.
+    """
+    return list(_read(content, uri, Invocation.from_dict))
 
 
 def format_lines(records: Iterable[Invocation | InvocationStatus]) -> bytes:
     """Return records as the lines of a file."""
     return "".join(f"{json.dumps(asdict(record), ensure_ascii=False)}\n" for record in records).encode()
+
+
+def _read(content: bytes, uri: str, from_dict: Callable[[dict[str, Any]], _Record]) -> Iterator[_Record]:
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield from_dict(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ManifestError(f"line {number} of {uri} can't be read ({type(error).__name__}: {error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,9 +18,14 @@ from bedrock_async_invoke.clients import AwsParameters, shared_clients
 from bedrock_async_invoke.hooks import BedrockAsyncInvokeHook
 from bedrock_async_invoke.links import AsyncInvokeOutputLink
 from bedrock_async_invoke.manifest import batch_name
+from bedrock_async_invoke.polling import COMPLETED
 from bedrock_async_invoke.submitter import Submission, SubmissionFailedError, Submitter, submit_blocking
-from bedrock_async_invoke.triggers import BedrockAsyncInvokeTrigger, BedrockStartAsyncInvokeTrigger
-from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
+from bedrock_async_invoke.triggers import (
+    LEAST_INITIAL_DELAY,
+    BedrockAsyncInvokeTrigger,
+    BedrockStartAsyncInvokeTrigger,
+)
+from bedrock_async_invoke.watcher import Watch, Watcher, WatchingFailedError, describe_failure, watch_blocking
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +38,11 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
     ``max_in_flight`` invocations of the model are in progress. What an earlier try has started, and what Bedrock lists under
     one of the tokens, is not started again. A request that Bedrock refuses is recorded as refused and the others go on;
     throttling makes the operator slow down and refuses nothing. While the window is full and ``deferrable`` is set, no
-    worker slot is held. What became of every request is written to ``invocations.jsonl`` beside the manifest.
+    worker slot is held. What became of every request is written to ``invocations.jsonl`` beside the manifest, and counts are
+    returned; waiting is for :class:`~bedrock_async_invoke.sensors.BedrockAsyncInvokeSensor`.
+
+    With ``model_input`` and ``output_s3_uri`` one invocation is started in the same way, waited for if that is asked for, and
+    its ARN is returned. It fails with Bedrock's own message.
 
     .. seealso::
         For the call, take a look at
@@ -42,25 +52,28 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
     :param manifest_uri: The S3 URI of ``requests.jsonl``. (templated)
     :param model_input: The request body of a single invocation. (templated)
     :param output_s3_uri: The prefix below which the output of a single invocation is written. (templated)
-    :param client_request_token: The token of a single invocation; made of the task instance's identity if not given, so that
-        a retry does not start another. (templated)
+    :param client_request_token: The token of a single invocation. If not given, it is made of the task instance's identity,
+        its model, its input and its output, so that a retry starts no other invocation, and another input does. (templated)
     :param max_in_flight: The most invocations of the model in progress at once, whoever started them. (default: no limit
         but Bedrock's own)
-    :param check_source: Whether to look before Start if the object of a request is still the one that it was made from.
-        (default: True)
-    :param adopt_lookback: How far back Bedrock's list is searched for invocations under the manifest's tokens.
+    :param check_source: Whether to look before Start if the object that a request of the manifest names is still there, and
+        the same. (default: True)
+    :param adopt_lookback: How far back Bedrock's list is searched for invocations under the same tokens.
         (default: 24 hours)
     :param kms_key_id: The full ARN of the key that encrypts the outputs. (templated)
     :param bucket_owner: The account that owns the outputs' bucket. (templated)
-    :param tags: Tags of the invocations.
+    :param tags: Tags of the invocations. (templated)
     :param wait_for_completion: Whether to wait until a single invocation has ended. (default: True)
     :param poll_interval: Seconds between two looks at Bedrock. (default: 15)
-    :param timeout: How long a single invocation may take. (default: 12 hours)
-    :param deferrable: If True, the operator will wait asynchronously. This implies waiting for completion. This mode
-        requires the aiobotocore module to be installed.
+    :param deadline: How long after its submission a single invocation may take. (default: 12 hours)
+    :param deferrable: If True, the operator will wait in the triggerer while the window is full, and for the completion of a
+        single invocation. This implies waiting for completion.
         (default: False, but can be overridden in config file by setting default_deferrable to True)
     :param aws_conn_id: The Airflow connection used for AWS credentials.
-        If this is ``None`` or empty then the default boto3 behaviour is used.
+        If this is ``None`` or empty then the default boto3 behaviour is used. If
+        running Airflow in a distributed manner and aws_conn_id is None or
+        empty, then default boto3 configuration would be used (and must be
+        maintained on each worker node).
     :param region_name: AWS region_name. If not specified then the default boto3 behaviour is used.
     :param verify: Whether or not to verify SSL certificates.
     :param botocore_config: Configuration dictionary (key-values) for botocore client.
@@ -75,8 +88,9 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         "client_request_token",
         "kms_key_id",
         "bucket_owner",
+        "tags",
     )
-    template_fields_renderers = {"model_input": "json"}  # noqa: RUF012 - as the base class declares it
+    template_fields_renderers = {"model_input": "json", "tags": "json"}  # noqa: RUF012 - as the base class declares it
     operator_extra_links = (AsyncInvokeOutputLink(),)
 
     def __init__(
@@ -95,7 +109,7 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         tags: dict[str, str] | None = None,
         wait_for_completion: bool = True,
         poll_interval: float = 15,
-        timeout: timedelta = timedelta(hours=12),
+        deadline: timedelta = timedelta(hours=12),
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -113,49 +127,55 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         self.tags = tags
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.deadline = deadline
         self.deferrable = deferrable
-        if (manifest_uri is None) != (model_input is not None and output_s3_uri is not None):
+        self._submitter: Submitter | None = None
+        if any((value is None) == (manifest_uri is None) for value in (model_input, output_s3_uri)):
             raise ValueError("give either manifest_uri, or model_input and output_s3_uri")
+        if manifest_uri is not None and client_request_token is not None:
+            raise ValueError("the requests of a manifest have tokens of their own; leave client_request_token out")
+        if max_in_flight is not None and max_in_flight < 1:
+            raise ValueError(f"max_in_flight is at least 1, not {max_in_flight}")
 
     @property
     def batch_name(self) -> str:
-        """Return the name of the manifest's folder, for ``map_index_template``."""
+        """Return the name of the manifest's folder, for ``map_index_template="{{ task.batch_name }}"``."""
         return batch_name(self.manifest_uri or "")
 
     def execute(self, context: Context) -> dict[str, Any] | str:
         """Start what there is to start; return counts for a manifest, the ARN for a single invocation."""
-        if self.manifest_uri is None:
-            return self._start_one(context)
-        submitter = Submitter(shared_clients(self._aws), self._submission)
-        self._link(context, submitter.output_prefix)
+        submission = self._submission(context)
         try:
+            submitter = self._submitter = Submitter(shared_clients(self._aws), submission)
+            self._link(context, self.output_s3_uri or submitter.output_prefix)
             if not self.deferrable:
                 submit_blocking(submitter)
-                return submitter.summary()
             seconds = submitter.step()
         except SubmissionFailedError as error:
             raise AirflowException(str(error)) from error
-        if seconds is None:
-            return submitter.summary()
-        self.defer(
-            trigger=BedrockStartAsyncInvokeTrigger(
-                submission=self._submission.as_dict(), initial_delay=seconds, **self._aws.as_dict()
-            ),
-            method_name="execute_complete",
-        )
+        if seconds is not None:
+            self.defer(
+                trigger=BedrockStartAsyncInvokeTrigger(
+                    **submission.as_dict(), initial_delay=max(seconds, LEAST_INITIAL_DELAY), **self._aws.as_dict()
+                ),
+                method_name="execute_complete" if self.manifest_uri is not None else "submission_complete",
+            )
+        summary = submitter.summary()
+        return summary if self.manifest_uri is not None else self._go_on(context, summary)
+
+    def submission_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """Go on with the single invocation that the triggerer has started."""
+        return self._go_on(context, self._succeeded(event))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any] | str:
-        """Return what the trigger counted."""
-        validated = validate_execute_complete_event(event)
-        if validated["status"] != "success":
-            raise AirflowException(f"Submitting {self.manifest_uri or self.model_id} failed: {validated['message']}")
-        if self.manifest_uri is None:
-            return self._finished(validated["invocation_arn"])
-        return {name: value for name, value in validated.items() if name != "status"}
+        """Return what the trigger counted; for a single invocation, its ARN."""
+        result = self._succeeded(event)
+        return result if self.manifest_uri is not None else _ended(result)
 
     def on_kill(self) -> None:
-        """Say that what was started goes on: Bedrock has no call that stops an invocation."""
+        """Start nothing more; what was started goes on, since Bedrock has no call that stops an invocation."""
+        if self._submitter is not None:
+            self._submitter.stop()
         self.log.warning(
             "Bedrock can't stop an invocation: what was started goes on and is billed. A retry of the task finds it again."
         )
@@ -164,55 +184,75 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
     def _aws(self) -> AwsParameters:
         return AwsParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
 
-    @property
-    def _submission(self) -> Submission:
+    def _submission(self, context: Context) -> Submission:
+        request = None
+        if self.manifest_uri is None:
+            request = {
+                "request_id": self.client_request_token or self._token(context),
+                "model_input": self.model_input,
+                "output_uri": self.output_s3_uri,
+            }
         return Submission(
             model_id=self.model_id,
-            manifest_uri=self.manifest_uri or "",
+            manifest_uri=self.manifest_uri,
+            request=request,
             max_in_flight=self.max_in_flight,
             kms_key_id=self.kms_key_id,
             bucket_owner=self.bucket_owner,
             tags=self.tags,
             check_source=self.check_source,
-            adopt_lookback_seconds=self.adopt_lookback.total_seconds(),
+            adopt_since=time.time() - self.adopt_lookback.total_seconds(),
             poll_interval=self.poll_interval,
         )
 
-    def _start_one(self, context: Context) -> str:
-        arn = self.hook.start_async_invoke(
-            model_id=self.model_id,
-            model_input=self.model_input or {},
-            output_s3_uri=self.output_s3_uri or "",
-            client_request_token=self.client_request_token or _token(context),
-            kms_key_id=self.kms_key_id,
-            bucket_owner=self.bucket_owner,
-            tags=self.tags,
-        )
-        self.log.info("Started %s", arn)
-        self._link(context, f"{(self.output_s3_uri or '').rstrip('/')}/{arn.rsplit('/', 1)[1]}")
+    def _token(self, context: Context) -> str:
+        """Return a token that every try of the same task instance has in common, as long as it asks for the same."""
+        instance = context["ti"]
+        identity = [
+            *(instance.dag_id, instance.run_id, instance.task_id, instance.map_index),
+            *(self.model_id, self.model_input, self.output_s3_uri),
+        ]
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(identity, sort_keys=True)))
+
+    def _go_on(self, context: Context, submitted: dict[str, Any]) -> str:
+        """Wait for the single invocation, if that is asked for."""
+        arn = submitted["invocation_arn"]
+        if arn is None:
+            raise AirflowException(
+                f"Bedrock refuses to start the invocation, {submitted['error_code']}: {submitted['error_message']}. "
+                "Nothing was started; mend the request, or what it is not allowed to do, and clear the task"
+            )
+        self.log.info("The invocation is %s", arn)
+        self._link(context, f"{(self.output_s3_uri or '').rstrip('/')}/{arn.rpartition('/')[2]}")
         watch = Watch(
             invocation_arn=arn,
             poll_interval=self.poll_interval,
-            timeout_seconds=self.timeout.total_seconds(),
-            started_waiting=time.time(),
+            timeout_seconds=self.deadline.total_seconds(),
+            waiting_since=time.time(),
         )
         if self.deferrable:
             self.defer(
                 trigger=BedrockAsyncInvokeTrigger(
-                    watch=watch.as_dict(), initial_delay=self.poll_interval, **self._aws.as_dict()
+                    **watch.as_dict(),
+                    initial_delay=max(self.poll_interval, LEAST_INITIAL_DELAY),
+                    **self._aws.as_dict(),
                 ),
                 method_name="execute_complete",
             )
         if not self.wait_for_completion:
-            return arn
-        watch_blocking(Watcher(shared_clients(self._aws), watch))
-        return self._finished(arn)
+            return str(arn)
+        watcher = Watcher(shared_clients(self._aws), watch)
+        try:
+            watch_blocking(watcher)
+        except WatchingFailedError as error:
+            raise AirflowException(str(error)) from error
+        return _ended(watcher.summary())
 
-    def _finished(self, arn: str) -> str:
-        found = self.hook.get_async_invoke(arn)
-        if found["status"] != "Completed":
-            raise AirflowException(f"{arn} is {found['status']}: {found.get('failureMessage', 'no message')}")
-        return arn
+    def _succeeded(self, event: dict[str, Any] | None) -> dict[str, Any]:
+        validated = validate_execute_complete_event(event)
+        if validated["status"] != "success":
+            raise AirflowException(f"Invoking {self.model_id} failed: {validated['message']}")
+        return {name: value for name, value in validated.items() if name != "status"}
 
     def _link(self, context: Context, output_s3_uri: str) -> None:
         AsyncInvokeOutputLink.persist(
@@ -224,8 +264,11 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         )
 
 
-def _token(context: Context) -> str:
-    """Return a token that every try of the same task instance has in common."""
-    instance = context["ti"]
-    identity = (instance.dag_id, instance.run_id, instance.task_id, str(instance.map_index))
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, "\0".join(identity)))
+def _ended(invocation: dict[str, Any]) -> str:
+    """Return the ARN of an invocation that is completed.
+
+    :raises AirflowException: with Bedrock's own message for any other.
+    """
+    if invocation["invocation_status"] != COMPLETED:
+        raise AirflowException(describe_failure(invocation))
+    return str(invocation["invocation_arn"])

@@ -1,11 +1,17 @@
-"""Decides how to find out what became of invocations. Pure: it is told what was seen, and says where to look next."""
+"""Decides how to find out what became of invocations. Pure: it is told what was seen, and says where to look next.
+
+A status that was seen to be final is never taken back, and the deadline is a time of the calendar, not a number of looks: a
+restart neither extends nor shortens it. It only ends the wait after a look that succeeded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
+from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, InvocationStatus, output_folder
 
 COMPLETED, FAILED, IN_PROGRESS = "Completed", "Failed", "InProgress"
@@ -17,8 +23,8 @@ TERMINAL = frozenset({COMPLETED, FAILED})
 class ListSince:
     """Look at the list, from this time on, until all of ``wanted`` were seen or the list ends."""
 
-    submitted_after: str | None
-    """ISO 8601; None for everything there is."""
+    submitted_after: datetime | None
+    """The oldest submission among ``wanted``; None for everything there is."""
     wanted: frozenset[str]
     """ARNs that are not known to have ended."""
 
@@ -46,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Bedrock could not be asked too many times in a row."""
+    """Bedrock could not be asked too many times in a row, or refuses to be asked."""
 
     reason: str
 
@@ -58,79 +64,112 @@ Decision = ListSince | GetEach | Wait | Done | GiveUp
 class StatusPoller:
     """Follows invocations until each has ended or the deadline is over.
 
-    :param invocations: those that were accepted.
+    :param invocations: those to follow; one without an ARN was not accepted and is left out.
     :param poll_interval: seconds between two looks.
-    :param deadline: seconds since the epoch.
+    :param timeout: seconds from the last submission to the deadline.
+    :param waiting_since: seconds since the epoch; the deadline counts from here while no submission's time is known.
+    :param use_list: whether to look at the list; if not, each invocation is asked for by itself.
     :param patience: how many looks at the list may miss an invocation before it is asked for by itself.
-    :param max_failures: how many looks in a row may fail.
+    :param max_failures: how many looks in a row may fail; being throttled is no failure.
     """
 
     invocations: Iterable[Invocation]
     poll_interval: float
-    deadline: float
+    timeout: float
+    waiting_since: float
+    use_list: bool = True
     patience: int = 2
     max_failures: int = 10
     _by_arn: dict[str, Invocation] = field(init=False)
     _statuses: dict[str, InvocationStatus] = field(init=False, default_factory=dict)
+    _pending: set[str] = field(init=False)
     _misses: dict[str, int] = field(init=False, default_factory=dict)
-    _failures: int = field(init=False, default=0)
-    _failure: str = field(init=False, default="")
+    _remarks: dict[str, str] = field(init=False, default_factory=dict)
     _looked: bool = field(init=False, default=False)
+    _look_failed: bool = field(init=False, default=False)
+    _failures: int = field(init=False, default=0)
+    _slowdown: int = field(init=False, default=0)
+    _failure: str = field(init=False, default="")
+    _refused: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """Index the invocations by ARN."""
         self._by_arn = {one.invocation_arn: one for one in self.invocations if one.invocation_arn is not None}
+        self._pending = set(self._by_arn)
 
     @property
     def pending(self) -> frozenset[str]:
         """Return the ARNs that are not known to have ended."""
-        return frozenset(
-            arn for arn in self._by_arn if arn not in self._statuses or self._statuses[arn].status not in TERMINAL
-        )
+        return frozenset(self._pending)
 
     @property
     def statuses(self) -> list[InvocationStatus]:
         """Return the last status of every invocation; one that was never seen counts as in progress."""
-        return [
-            self._statuses.get(arn) or _status_of(one, {"status": IN_PROGRESS}) for arn, one in self._by_arn.items()
-        ]
+        found = []
+        for arn, one in self._by_arn.items():
+            status = self._statuses.get(arn) or _status_of(one, {})
+            if arn in self._pending and status.failure_message is None:
+                status = replace(status, failure_message=self._remarks.get(arn))
+            found.append(status)
+        return found
+
+    @property
+    def deadline(self) -> float:
+        """Return when the wait ends at the latest, in seconds since the epoch."""
+        known = [one.submitted_at for one in self._by_arn.values()]
+        known += [one.submitted_at for one in self._statuses.values()]
+        submitted = [_time(each).timestamp() for each in known if each is not None]
+        return max(submitted, default=self.waiting_since) + self.timeout
 
     def decide(self, now: float) -> Decision:
         """Return what to do next, at ``now`` seconds since the epoch."""
-        pending = self.pending
-        if not pending:
+        if not self._pending:
             return Done(deadline_exceeded=False)
-        if self._failures >= self.max_failures:
+        if self._refused or self._failures >= self.max_failures:
             return GiveUp(self._failure)
         if not self._looked:
-            self._looked = True
-            return ListSince(self._oldest(pending), pending)
+            self._looked, self._look_failed = True, False
+            if self.use_list:
+                return ListSince(self._oldest(), self.pending)
+            return GetEach(tuple(sorted(self._pending)))
         # Those that the list shows are never asked for one by one.
-        missed = tuple(sorted(arn for arn in pending if self._misses.get(arn, 0) >= self.patience))
-        if missed:
+        missed = tuple(sorted(arn for arn in self._pending if self._misses.get(arn, 0) >= self.patience))
+        if missed and not self._look_failed:
             for arn in missed:
                 self._misses[arn] = 0
             return GetEach(missed)
-        if now >= self.deadline:
+        deadline = self.deadline
+        if now >= deadline and not self._look_failed:
             return Done(deadline_exceeded=True)
         self._looked = False
-        return Wait(max(0.0, min(self.poll_interval, self.deadline - now)))
+        seconds = self.poll_interval * (1 + self._slowdown)
+        return Wait(min(seconds, deadline - now) if now < deadline else seconds)
 
     def listed(self, summaries: Iterable[Mapping[str, Any]]) -> None:
         """Take in a look at the list: the summaries of any invocations, ours among them."""
-        self._failures = 0
+        self._failures = self._slowdown = 0
         seen = self._take(summaries)
-        for arn in self.pending - seen:
+        for arn in self._pending - seen:
             self._misses[arn] = self._misses.get(arn, 0) + 1
 
-    def got(self, answers: Iterable[Mapping[str, Any]]) -> None:
-        """Take in answers of GetAsyncInvoke."""
-        self._take(answers)
+    def got(self, answers: Iterable[Mapping[str, Any]], refusals: Mapping[str, AsyncInvokeError] | None = None) -> None:
+        """Take in answers of GetAsyncInvoke, and which ARNs it refused to speak of."""
+        seen = self._take(answers)
+        if seen and not self.use_list:
+            self._failures = self._slowdown = 0
+        for arn, error in (refusals or {}).items():
+            self._remarks[arn] = f"GetAsyncInvoke answers {error}"
+            if not self.use_list:
+                self._refused, self._failure = True, str(error)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: AsyncInvokeError) -> None:
         """Take in that Bedrock could not be asked."""
-        self._failures += 1
+        self._look_failed = True
         self._failure = str(error)
+        self._slowdown = min(self._slowdown + 1, 3)
+        self._refused = error.meaning is Meaning.REFUSED
+        if error.meaning is not Meaning.THROTTLED:
+            self._failures += 1
 
     def _take(self, answers: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         seen = set()
@@ -139,16 +178,17 @@ class StatusPoller:
             if arn not in self._by_arn:
                 continue
             seen.add(arn)
-            known = self._statuses.get(arn)
             # A page that lags behind must not take back what was already seen to have ended.
-            if known is None or known.status not in TERMINAL:
-                self._statuses[arn] = _status_of(self._by_arn[arn], answer)
+            if arn in self._pending:
+                status = self._statuses[arn] = _status_of(self._by_arn[arn], answer)
+                if status.status in TERMINAL:
+                    self._pending.discard(arn)
             self._misses[arn] = 0
         return frozenset(seen)
 
-    def _oldest(self, pending: frozenset[str]) -> str | None:
-        times = [self._by_arn[arn].submitted_at for arn in pending]
-        known = [time for time in times if time is not None]
+    def _oldest(self) -> datetime | None:
+        times = [self._by_arn[arn].submitted_at for arn in self._pending]
+        known = [_time(each) for each in times if each is not None]
         return min(known) if len(known) == len(times) else None
 
 
@@ -156,7 +196,8 @@ def _status_of(invocation: Invocation, answer: Mapping[str, Any]) -> InvocationS
     arn = invocation.invocation_arn or ""
     output = answer.get("outputDataConfig", {}).get("s3OutputDataConfig", {}).get("s3Uri", "")
     return InvocationStatus(
-        request_id=invocation.request_id,
+        # One that is followed by its ARN alone tells its token by itself.
+        request_id=invocation.request_id or answer.get("clientRequestToken", ""),
         invocation_arn=arn,
         status=answer.get("status") or IN_PROGRESS,
         failure_message=answer.get("failureMessage"),
@@ -166,5 +207,10 @@ def _status_of(invocation: Invocation, answer: Mapping[str, Any]) -> InvocationS
     )
 
 
-def _text(time: Any) -> str | None:
-    return None if time is None else str(time.isoformat())
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat()

@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import AirflowException, PokeReturnValu
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
 from bedrock_async_invoke.hooks import BedrockAsyncInvokeHook
 from bedrock_async_invoke.manifest import batch_name
-from bedrock_async_invoke.triggers import BedrockAsyncInvokeTrigger
-from bedrock_async_invoke.watcher import Watch, Watcher
+from bedrock_async_invoke.triggers import LEAST_INITIAL_DELAY, BedrockAsyncInvokeTrigger
+from bedrock_async_invoke.watcher import Watch, Watcher, WatchingFailedError, describe_failure
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,21 +26,24 @@ class BedrockAsyncInvokeSensor(AwsBaseSensor[BedrockAsyncInvokeHook]):
     """Wait until asynchronous invocations of Amazon Bedrock have ended: one, or those of a manifest.
 
     With ``manifest_uri`` it follows what
-    :class:`~bedrock_async_invoke.operators.BedrockStartAsyncInvokeOperator` has recorded beside the manifest, and writes how
-    each invocation ended to ``statuses.jsonl`` there. A failed invocation does not fail the sensor then, and one that has not
-    ended at the deadline is recorded as it stands. Where nothing was started there is nothing to wait for.
+    :class:`~bedrock_async_invoke.operators.BedrockStartAsyncInvokeOperator` has recorded beside the manifest, writes how each
+    invocation ended to ``statuses.jsonl`` there, and returns counts. A failed invocation does not fail the sensor then, and
+    one that has not ended at the deadline is recorded as it stands. Where nothing was started there is nothing to wait for.
 
     With ``invocation_arn`` it fails when the invocation does, with Bedrock's own message.
 
     :param manifest_uri: The S3 URI of ``requests.jsonl``. (templated)
     :param invocation_arn: The ARN of one invocation. (templated)
-    :param deadline: How long after its submission an invocation may take. (default: 12 hours)
-    :param initial_delay: Seconds before the first look of a deferred sensor. (default: 5)
-    :param poke_interval: Seconds between two looks at Bedrock. (default: 60)
+    :param poll_interval: Seconds between two looks at Bedrock; another name for ``poke_interval``. (default: 60)
+    :param deadline: How long after the last submission the invocations may take. (default: 12 hours)
+    :param initial_delay: Seconds before the trigger's first look. (default: 5)
     :param deferrable: If True, the sensor will operate in deferrable mode.
         (default: False, but can be overridden in config file by setting default_deferrable to True)
     :param aws_conn_id: The Airflow connection used for AWS credentials.
-        If this is ``None`` or empty then the default boto3 behaviour is used.
+        If this is ``None`` or empty then the default boto3 behaviour is used. If
+        running Airflow in a distributed manner and aws_conn_id is None or
+        empty, then default boto3 configuration would be used (and must be
+        maintained on each worker node).
     :param region_name: AWS region_name. If not specified then the default boto3 behaviour is used.
     :param verify: Whether or not to verify SSL certificates.
     :param botocore_config: Configuration dictionary (key-values) for botocore client.
@@ -54,11 +57,14 @@ class BedrockAsyncInvokeSensor(AwsBaseSensor[BedrockAsyncInvokeHook]):
         *,
         manifest_uri: str | None = None,
         invocation_arn: str | None = None,
+        poll_interval: float | None = None,
         deadline: timedelta = timedelta(hours=12),
-        initial_delay: float = 5,
+        initial_delay: float = LEAST_INITIAL_DELAY,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
+        if poll_interval is not None:
+            kwargs["poke_interval"] = poll_interval
         super().__init__(**kwargs)
         self.manifest_uri = manifest_uri
         self.invocation_arn = invocation_arn
@@ -71,27 +77,34 @@ class BedrockAsyncInvokeSensor(AwsBaseSensor[BedrockAsyncInvokeHook]):
 
     @property
     def batch_name(self) -> str:
-        """Return the name of the manifest's folder, for ``map_index_template``."""
+        """Return the name of the manifest's folder, for ``map_index_template="{{ task.batch_name }}"``."""
         return batch_name(self.manifest_uri or "")
 
     def execute(self, context: Context) -> Any:
         """Wait; return counts."""
         if not self.deferrable:
             return super().execute(context)
+        # What has ended already needs no triggerer.
+        looked = self.poke(context)
+        if looked.is_done:
+            return looked.xcom_value
         self.defer(
             trigger=BedrockAsyncInvokeTrigger(
-                watch=self._watch.as_dict(), initial_delay=self.initial_delay, **self._aws.as_dict()
+                **self._watch.as_dict(), initial_delay=self.initial_delay, **self._aws.as_dict()
             ),
             method_name="execute_complete",
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        # A watcher remembers which invocations the list has missed; in the mode "reschedule" every look is the first one.
-        if self._watcher is None:
-            self._watcher = Watcher(shared_clients(self._aws), self._watch)
-        if self._watcher.step() is not None:
-            return PokeReturnValue(is_done=False)
+        try:
+            # A watcher remembers what the list has missed; in the mode "reschedule" every look is the first one.
+            if self._watcher is None:
+                self._watcher = Watcher(shared_clients(self._aws), self._watch)
+            if self._watcher.step() is not None:
+                return PokeReturnValue(is_done=False)
+        except WatchingFailedError as error:
+            raise AirflowException(str(error)) from error
         return PokeReturnValue(is_done=True, xcom_value=self._checked(self._watcher.summary()))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -105,9 +118,11 @@ class BedrockAsyncInvokeSensor(AwsBaseSensor[BedrockAsyncInvokeHook]):
 
     def _checked(self, summary: dict[str, Any]) -> dict[str, Any]:
         if self.invocation_arn is not None and summary["completed"] != 1:
-            found = self.hook.get_async_invoke(self.invocation_arn)
-            message = found.get("failureMessage", "it has not ended in time")
-            raise AirflowException(f"{self.invocation_arn} is {found['status']}: {message}")
+            raise AirflowException(describe_failure(summary))
+        self.log.info(
+            "%(completed)d invocations completed, %(failed)d failed, %(in_progress)d in progress, %(other)d other",
+            summary,
+        )
         return summary
 
     @property
@@ -116,13 +131,12 @@ class BedrockAsyncInvokeSensor(AwsBaseSensor[BedrockAsyncInvokeHook]):
 
     @property
     def _watch(self) -> Watch:
+        interval = self.poke_interval
         return Watch(
             manifest_uri=self.manifest_uri,
             invocation_arn=self.invocation_arn,
-            poll_interval=float(
-                self.poke_interval.total_seconds() if isinstance(self.poke_interval, timedelta) else self.poke_interval
-            ),
+            poll_interval=float(interval.total_seconds() if isinstance(interval, timedelta) else interval),
             timeout_seconds=self.deadline.total_seconds(),
-            started_waiting=time.time(),
+            waiting_since=time.time(),
             patience=1 if self.mode == "reschedule" else 2,
         )

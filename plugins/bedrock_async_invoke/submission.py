@@ -1,13 +1,18 @@
-"""Decides what to start next. Pure: it is told what was observed, and says what to do; it makes no call and reads no clock."""
+"""Decides what to start next. Pure: it is told what was observed, and says what to do; it makes no call and reads no clock.
+
+Two rules are never relaxed. A request whose Start had no answer to rely on is started again only after a look at the list,
+and under the same token. Throttling says nothing about a request, so it only makes the window wait.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, Outcome
+
+_FIRST_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait so many seconds, then look again."""
+    """Wait so many seconds, then ask again."""
 
     seconds: float
     reason: str
@@ -48,12 +53,15 @@ Decision = Look | Start | Wait | Done | GiveUp
 class SubmissionWindow:
     """The order in which requests are started, and the room that there is for them.
 
+    Times are seconds of any clock that never goes back.
+
     :param request_ids: in the order in which they are to be started.
     :param max_in_flight: the most invocations in progress at once; None for no limit but Bedrock's own.
     :param poll_interval: seconds between two looks while the window is full.
     :param consistency_delay: seconds after an answer that can't be relied on until the list is trusted to show what became
         of it.
-    :param max_failures: how many answers in a row may fail to come.
+    :param max_failures: how many Start calls, or looks at the list, may fail in a row.
+    :param longest_wait: the most seconds that throttling or failures make it wait at once.
     """
 
     def __init__(
@@ -64,9 +72,9 @@ class SubmissionWindow:
         poll_interval: float,
         consistency_delay: float = 5.0,
         max_failures: int = 8,
-        longest_wait: float = 120.0,
+        longest_wait: float = 60.0,
     ) -> None:
-        self._pending = deque(request_ids)
+        self._pending = dict.fromkeys(request_ids)
         self._outcomes: dict[str, Invocation] = {}
         self._max_in_flight = max_in_flight
         self._poll_interval = poll_interval
@@ -74,9 +82,13 @@ class SubmissionWindow:
         self._max_failures = max_failures
         self._longest_wait = longest_wait
         self._in_flight: int | None = None
-        self._failures = 0
+        self._not_before = float("-inf")
+        self._reason = ""
         self._backoff = 0.0
-        self._wait: Wait | None = None
+        self._start_failures = 0
+        self._list_failures = 0
+        self._list_refused = False
+        self._conflicting: set[str] = set()
 
     @property
     def outcomes(self) -> Mapping[str, Invocation]:
@@ -88,64 +100,83 @@ class SubmissionWindow:
         """Return how many requests have no outcome yet."""
         return len(self._pending)
 
-    def decide(self) -> Decision:
+    def decide(self, now: float) -> Decision:
         """Return what to do next."""
         if not self._pending:
             return Done()
-        if self._failures >= self._max_failures:
-            return GiveUp(self._wait.reason if self._wait else "no answer")
-        if self._wait is not None:
-            wait, self._wait = self._wait, None
-            return wait
+        if self._list_refused or max(self._start_failures, self._list_failures) >= self._max_failures:
+            return GiveUp(self._reason)
+        if now < self._not_before:
+            return Wait(self._not_before - now, self._reason)
         if self._in_flight is None:
             return Look()
         if self._max_in_flight is not None and self._in_flight >= self._max_in_flight:
-            self._in_flight = None
-            return Wait(self._poll_interval, f"{self._max_in_flight} invocations are in progress")
-        return Start(self._pending[0])
+            self._hold(now, self._poll_interval, f"{self._in_flight} invocations of the model are in progress")
+            return Wait(self._poll_interval, self._reason)
+        return Start(next(iter(self._pending)))
 
     def remember(self, invocations: Iterable[Invocation]) -> None:
-        """Take over outcomes that an earlier try has written."""
+        """Take over outcomes that are written already."""
         self._settle(invocations)
 
     def listed(self, in_flight: int, known: Iterable[Invocation]) -> None:
         """Take in a look at the list: how many invocations are in progress, and which of ours it knows."""
         self._in_flight = in_flight
-        self._failures = 0
-        self._settle(known)
+        self._list_failures = 0
+        if self._settle(known):
+            # An answer was lost, but not the call: that is no reason to give up.
+            self._start_failures = 0
 
-    def list_failed(self, error: AsyncInvokeError) -> None:
+    def list_failed(self, error: AsyncInvokeError, now: float) -> None:
         """Take in that the list could not be looked at; without it nothing is started."""
-        self._failures += 1
-        self._hold(error)
+        if error.meaning is not Meaning.THROTTLED:
+            self._list_failures += 1
+        self._list_refused = error.meaning is Meaning.REFUSED
+        self._back_off(now, str(error))
 
     def started(self, invocation: Invocation) -> None:
         """Take in that Bedrock accepted a request."""
-        self._failures = 0
+        self._start_failures = 0
         self._backoff = 0.0
         self._in_flight = (self._in_flight or 0) + 1
         self._settle([invocation])
 
-    def start_failed(self, request_id: str, error: AsyncInvokeError) -> None:
+    def start_failed(self, request_id: str, error: AsyncInvokeError, now: float) -> None:
         """Take in that a request was not accepted, or that nobody knows whether it was."""
-        if error.meaning is Meaning.REFUSED:
+        if error.meaning is Meaning.THROTTLED:
+            self._back_off(now, str(error))
+        elif error.meaning is Meaning.UNAVAILABLE:
+            self._start_failures += 1
+            self._postpone(request_id)
+            self._back_off(now, str(error), at_least=self._consistency_delay)
+        elif error.code == "ConflictException" and request_id not in self._conflicting:
+            # Something was started under this token before, perhaps by us: the list shows it, if so.
+            self._conflicting.add(request_id)
+            self._postpone(request_id)
+            self._hold(now, self._consistency_delay, str(error))
+        else:
+            self._start_failures = 0
             self._settle([Invocation(request_id, None, Outcome.REFUSED, None, error.code, error.message)])
-            return
-        if error.meaning is Meaning.UNAVAILABLE:
-            self._failures += 1
-        # The next start is preceded by a look at the list, which shows what an answer that did not come would have said.
+
+    def _postpone(self, request_id: str) -> None:
+        """Let the others go first: one request that Bedrock fails over must not hold them up."""
+        self._pending[request_id] = self._pending.pop(request_id)
+
+    def _back_off(self, now: float, reason: str, at_least: float = 0.0) -> None:
+        first = min(self._poll_interval, _FIRST_WAIT_SECONDS)
+        self._backoff = min(max(2 * self._backoff, first), self._longest_wait)
+        self._hold(now, max(self._backoff, at_least), reason)
+
+    def _hold(self, now: float, seconds: float, reason: str) -> None:
+        """Wait, and look at the list before anything else is started."""
         self._in_flight = None
-        self._hold(error)
+        self._not_before = now + seconds
+        self._reason = reason
 
-    def _hold(self, error: AsyncInvokeError) -> None:
-        self._backoff = min(max(2 * self._backoff, self._poll_interval), self._longest_wait)
-        seconds = self._backoff
-        if error.meaning is Meaning.UNAVAILABLE:
-            seconds = max(seconds, self._consistency_delay)
-        self._wait = Wait(seconds, str(error))
-
-    def _settle(self, invocations: Iterable[Invocation]) -> None:
-        settled = {one.request_id: one for one in invocations}
-        waiting = set(self._pending)
-        self._outcomes |= {request_id: one for request_id, one in settled.items() if request_id in waiting}
-        self._pending = deque(one for one in self._pending if one not in settled)
+    def _settle(self, invocations: Iterable[Invocation]) -> bool:
+        """Take in outcomes of requests that have none, and say whether there were any."""
+        new = {one.request_id: one for one in invocations if one.request_id in self._pending}
+        for request_id, one in new.items():
+            del self._pending[request_id]
+            self._outcomes[request_id] = one
+        return bool(new)

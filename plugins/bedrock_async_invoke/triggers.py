@@ -15,9 +15,15 @@ from bedrock_async_invoke.watcher import Watch, Watcher
 
 logger = logging.getLogger(__name__)
 
+LEAST_INITIAL_DELAY = 5.0
+"""Seconds before a trigger that takes a task over does anything. A trigger that fires within a second or two can be taken
+for a task that ended without being told to: https://github.com/apache/airflow/issues/71580"""
+
 
 class _Stepper(Protocol):
     def step(self) -> float | None: ...
+
+    def stop(self) -> None: ...
 
     def summary(self) -> dict[str, Any]: ...
 
@@ -35,22 +41,28 @@ class _SteppingTrigger(BaseTrigger):
         self._initial_delay = initial_delay
 
     def _make(self) -> _Stepper:
+        """Return what takes the steps; called in a thread."""
         raise NotImplementedError
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Take steps until there is none left, then say how it went."""
-        # Airflow may take a trigger that fires at once for a task that ended without being told to (issue 71580).
         await asyncio.sleep(self._initial_delay)
         try:
-            stepper = await asyncio.to_thread(self._make)
+            event = {"status": "success", **await self._step_through()}
+        except Exception as error:
+            logger.exception("%s failed", type(self).__name__)
+            event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _step_through(self) -> dict[str, Any]:
+        stepper = await asyncio.to_thread(self._make)
+        try:
             while (seconds := await asyncio.to_thread(stepper.step)) is not None:  # noqa: ASYNC110 - steps are calls, no event tells when to take one
                 await asyncio.sleep(seconds)
-        except Exception as error:
-            logger.exception("the trigger failed")
-            event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
-        else:
-            event = {"status": "success", **stepper.summary()}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        finally:
+            # A thread outlives the task that waits for it: when the trigger moves elsewhere, it must not go on here.
+            stepper.stop()
+        return stepper.summary()
 
     def _serialize(self, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         path = f"{type(self).__module__}.{type(self).__qualname__}"
@@ -58,48 +70,120 @@ class _SteppingTrigger(BaseTrigger):
 
 
 class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
-    """Submit the rest of a manifest as slots become free.
+    """Submit what a task has not submitted yet, as slots become free.
 
-    :param submission: what is to be submitted, as :meth:`Submission.as_dict` gives it.
-    :param initial_delay: seconds before the first step.
+    :param model_id: The bare id of the model.
+    :param manifest_uri: The S3 URI of ``requests.jsonl``.
+    :param request: Or one request: ``request_id``, ``model_input``, ``output_uri``.
+    :param max_in_flight: The most invocations of the model in progress at once.
+    :param kms_key_id: The full ARN of the key that encrypts the outputs.
+    :param bucket_owner: The account that owns the outputs' bucket.
+    :param tags: Tags of the invocations.
+    :param check_source: Whether to look before Start if the object of a request is still there, and the same.
+    :param adopt_since: Since when invocations are adopted, in seconds since the epoch.
+    :param poll_interval: Seconds between two looks while the window is full. (default: 15)
+    :param initial_delay: Seconds before the first step. (default: 5)
     :param aws_conn_id: The Airflow connection used for AWS credentials.
     :param region_name: AWS region_name.
     :param verify: Whether or not to verify SSL certificates.
     :param botocore_config: Configuration dictionary for the botocore client.
     """
 
-    def __init__(self, submission: dict[str, Any], initial_delay: float = 0.0, **aws: Any) -> None:
-        super().__init__(AwsParameters(**aws), initial_delay)
-        self._submission = Submission(**submission)
+    def __init__(
+        self,
+        *,
+        model_id: str,
+        adopt_since: float,
+        manifest_uri: str | None = None,
+        request: dict[str, Any] | None = None,
+        max_in_flight: int | None = None,
+        kms_key_id: str | None = None,
+        bucket_owner: str | None = None,
+        tags: dict[str, str] | None = None,
+        check_source: bool = True,
+        poll_interval: float = 15.0,
+        initial_delay: float = LEAST_INITIAL_DELAY,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(AwsParameters(aws_conn_id, region_name, verify, botocore_config), initial_delay)
+        self._submission = Submission(
+            model_id=model_id,
+            manifest_uri=manifest_uri,
+            request=request,
+            max_in_flight=max_in_flight,
+            kms_key_id=kms_key_id,
+            bucket_owner=bucket_owner,
+            tags=tags,
+            check_source=check_source,
+            adopt_since=adopt_since,
+            poll_interval=poll_interval,
+        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and what makes another of it."""
-        return self._serialize({"submission": self._submission.as_dict()})
+        return self._serialize(self._submission.as_dict())
+
+    async def on_kill(self) -> None:
+        """Say that what was started goes on: Bedrock has no call that stops an invocation."""
+        logger.warning(
+            "Bedrock can't stop an invocation: what was started goes on and is billed. A new try of the task finds it again."
+        )
 
     def _make(self) -> Submitter:
-        return Submitter(shared_clients(self._aws), self._submission)
+        # The task that deferred has asked for the refused ones a moment ago.
+        return Submitter(shared_clients(self._aws), self._submission, try_refused_again=False)
 
 
 class BedrockAsyncInvokeTrigger(_SteppingTrigger):
     """Wait until the invocations of a manifest, or one invocation, have ended.
 
-    One trigger follows a whole manifest: a call of ListAsyncInvokes shows up to 1,000 invocations.
+    One trigger follows a whole manifest: a call of ListAsyncInvokes shows up to 1,000 invocations. How they ended is written
+    beside the manifest before the event is sent.
 
-    :param watch: what is to be waited for, as :meth:`Watch.as_dict` gives it.
-    :param initial_delay: seconds before the first look.
+    :param manifest_uri: The S3 URI of ``requests.jsonl``.
+    :param invocation_arn: Or the ARN of one invocation.
+    :param poll_interval: Seconds between two looks. (default: 15)
+    :param timeout_seconds: Seconds from the last submission to the deadline. (default: 12 hours)
+    :param waiting_since: Seconds since the epoch; the deadline counts from here where no submission is known.
+    :param patience: How many looks at the list may miss an invocation before it is asked for by itself. (default: 2)
+    :param initial_delay: Seconds before the first look. (default: 5)
     :param aws_conn_id: The Airflow connection used for AWS credentials.
     :param region_name: AWS region_name.
     :param verify: Whether or not to verify SSL certificates.
     :param botocore_config: Configuration dictionary for the botocore client.
     """
 
-    def __init__(self, watch: dict[str, Any], initial_delay: float = 0.0, **aws: Any) -> None:
-        super().__init__(AwsParameters(**aws), initial_delay)
-        self._watch = Watch(**watch)
+    def __init__(
+        self,
+        *,
+        waiting_since: float,
+        manifest_uri: str | None = None,
+        invocation_arn: str | None = None,
+        poll_interval: float = 15.0,
+        timeout_seconds: float = 43_200.0,
+        patience: int = 2,
+        initial_delay: float = LEAST_INITIAL_DELAY,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(AwsParameters(aws_conn_id, region_name, verify, botocore_config), initial_delay)
+        self._watch = Watch(
+            manifest_uri=manifest_uri,
+            invocation_arn=invocation_arn,
+            poll_interval=poll_interval,
+            timeout_seconds=timeout_seconds,
+            waiting_since=waiting_since,
+            patience=patience,
+        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and what makes another of it."""
-        return self._serialize({"watch": self._watch.as_dict()})
+        return self._serialize(self._watch.as_dict())
 
     def _make(self) -> Watcher:
         return Watcher(shared_clients(self._aws), self._watch)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from bedrock_async_invoke.clients import Clients
-from bedrock_async_invoke.errors import AsyncInvokeError
+from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import (
     INVOCATIONS,
     STATUSES,
@@ -20,12 +20,15 @@ from bedrock_async_invoke.manifest import (
     Outcome,
     beside,
     format_lines,
-    parse_lines,
+    output_folder,
+    read_invocations,
+    read_requests,
 )
 from bedrock_async_invoke.polling import (
     COMPLETED,
     FAILED,
     IN_PROGRESS,
+    TERMINAL,
     Done,
     GetEach,
     GiveUp,
@@ -36,8 +39,10 @@ from bedrock_async_invoke.polling import (
 
 logger = logging.getLogger(__name__)
 
+# How far this machine's clock may be off from Bedrock's.
 _CLOCK_MARGIN = timedelta(minutes=5)
 _JITTER = 0.1
+_COUNTED = {"completed": COMPLETED, "failed": FAILED, "in_progress": IN_PROGRESS}
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ class Watch:
     invocation_arn: str | None = None
     poll_interval: float = 15.0
     timeout_seconds: float = 43_200.0
-    """Counted from the last submission."""
-    started_waiting: float = 0.0
-    """Seconds since the epoch; the time-out counts from here where no submission is known."""
+    """From the last submission to the deadline."""
+    waiting_since: float = field(default_factory=time.time)
+    """Seconds since the epoch; the deadline counts from here where no submission is known."""
     patience: int = 2
     """How many looks at the list may miss an invocation before it is asked for by itself."""
 
@@ -69,11 +74,13 @@ class Watcher:
     def __init__(self, clients: Clients, watch: Watch) -> None:
         self._clients = clients
         self._watch = watch
-        invocations = self._invocations()
+        self._stopped = False
         self._poller = StatusPoller(
-            invocations,
+            self._invocations(),
             poll_interval=watch.poll_interval,
-            deadline=_deadline(invocations, watch),
+            timeout=watch.timeout_seconds,
+            waiting_since=watch.waiting_since,
+            use_list=watch.invocation_arn is None,
             patience=watch.patience,
         )
 
@@ -84,29 +91,36 @@ class Watcher:
         uri = beside(watch.manifest_uri or "", INVOCATIONS)
         content = self._clients.read(uri)
         if content is None:
-            logger.warning("there is no %s: nothing was started, so there is nothing to wait for", uri)
+            logger.warning("There is no %s: nothing was started, so there is nothing to wait for.", uri)
             return []
-        return [Invocation.from_dict(line) for line in parse_lines(content)]
+        return read_invocations(content, uri)
+
+    def stop(self) -> None:
+        """Let a step that runs in another thread end after the call that it is making."""
+        self._stopped = True
 
     def step(self) -> float | None:
         """Look as often as needed now; return how many seconds to wait before the next step, or None when all is known.
 
-        :raises WatchingFailedError: when Bedrock could not be asked too many times in a row.
+        The statuses are on record when it returns None. When it raises, those of the invocations that have ended are.
+
+        :raises WatchingFailedError: when Bedrock refuses to be asked, could not be asked too many times in a row, or it was
+            told to stop.
         """
         while True:
+            if self._stopped:
+                raise WatchingFailedError(f"Looking was stopped. {_KEPT}")
             decision = self._poller.decide(time.time())
             if isinstance(decision, Done):
                 if decision.deadline_exceeded:
-                    logger.warning("%d invocations have not ended at the deadline", len(self._poller.pending))
-                self._record()
+                    logger.warning("%d invocations have not ended at the deadline.", len(self._poller.pending))
+                self._record(self._poller.statuses)
                 return None
             if isinstance(decision, Wait):
                 return decision.seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - to spread the calls
             if isinstance(decision, GiveUp):
-                raise WatchingFailedError(
-                    f"Bedrock could not be asked: {decision.reason}. The invocations go on; a retry looks at them again "
-                    "and submits nothing"
-                )
+                self._record(one for one in self._poller.statuses if one.status in TERMINAL)
+                raise WatchingFailedError(f"Bedrock could not be asked: {decision.reason}. {_KEPT}")
             try:
                 self._ask(decision)
             except AsyncInvokeError as error:
@@ -114,15 +128,17 @@ class Watcher:
                 self._poller.failed(error)
 
     def _ask(self, decision: ListSince | GetEach) -> None:
-        if isinstance(decision, GetEach) or self._watch.invocation_arn is not None:
-            arns = decision.invocation_arns if isinstance(decision, GetEach) else tuple(decision.wanted)
-            self._poller.got([self._clients.bedrock.get_async_invoke(arn) for arn in arns])
-            return
+        if isinstance(decision, GetEach):
+            self._get(decision.invocation_arns)
+        else:
+            self._list(decision)
+
+    def _list(self, decision: ListSince) -> None:
         since = decision.submitted_after
         found: list[dict[str, Any]] = []
         missing = set(decision.wanted)
         for page in self._clients.bedrock.list_async_invokes(
-            submitted_after=None if since is None else datetime.fromisoformat(since) - _CLOCK_MARGIN
+            submitted_after=None if since is None else since - _CLOCK_MARGIN
         ):
             found += [one for one in page if one["invocationArn"] in missing]
             missing -= {one["invocationArn"] for one in page}
@@ -130,9 +146,38 @@ class Watcher:
                 break
         self._poller.listed(found)
 
-    def _record(self) -> None:
+    def _get(self, arns: Iterable[str]) -> None:
+        answers: list[dict[str, Any]] = []
+        refusals: dict[str, AsyncInvokeError] = {}
+        try:
+            for arn in arns:
+                try:
+                    answers.append(self._clients.bedrock.get_async_invoke(arn))
+                except AsyncInvokeError as error:
+                    if error.meaning is not Meaning.REFUSED:
+                        raise
+                    refusals[arn] = error
+        finally:
+            # What was answered before a failure counts.
+            self._poller.got(answers, refusals)
+
+    def _record(self, statuses: Iterable[InvocationStatus]) -> None:
         if self._watch.manifest_uri is not None:
-            self._clients.write(self.statuses_uri, format_lines(self._poller.statuses))
+            self._clients.write(self.statuses_uri, format_lines(self._with_output(list(statuses))))
+
+    def _with_output(self, statuses: list[InvocationStatus]) -> list[InvocationStatus]:
+        """Add the output's folder to those of which Bedrock said nothing: the manifest knows it."""
+        manifest_uri = self._watch.manifest_uri
+        if manifest_uri is None or all(one.output_uri for one in statuses):
+            return statuses
+        requests = read_requests(self._clients.read(manifest_uri) or b"", manifest_uri)
+        prefixes = {one.request_id: one.output_uri for one in requests}
+        return [
+            one
+            if one.output_uri
+            else replace(one, output_uri=output_folder(prefixes.get(one.request_id, ""), one.invocation_arn))
+            for one in statuses
+        ]
 
     @property
     def statuses_uri(self) -> str:
@@ -145,34 +190,43 @@ class Watcher:
         return self._poller.statuses
 
     def summary(self) -> dict[str, Any]:
-        """Return counts, small enough for an event and an XCom."""
-        statuses = [one.status for one in self.statuses]
-        counts = {name: statuses.count(status) for name, status in _COUNTED.items()}
-        watch = self._watch
-        subject = (
-            {"invocation_arn": watch.invocation_arn}
-            if watch.manifest_uri is None
-            else {"statuses_uri": self.statuses_uri}
-        )
+        """Return counts, small enough for an event and an XCom; of one invocation, its status as well."""
+        statuses = self.statuses
+        counts = {name: sum(one.status == status for one in statuses) for name, status in _COUNTED.items()}
+        counts["other"] = len(statuses) - sum(counts.values())
+        if self._watch.manifest_uri is not None:
+            return {"statuses_uri": self.statuses_uri, **counts}
+        [one] = statuses
         return {
-            **subject,
-            "invocations": len(statuses),
+            "invocation_arn": one.invocation_arn,
+            "invocation_status": one.status,
+            "failure_message": one.failure_message,
+            "output_uri": one.output_uri,
             **counts,
-            "other": len(statuses) - sum(counts.values()),
         }
 
 
-_COUNTED = {"completed": COMPLETED, "failed": FAILED, "in_progress": IN_PROGRESS}
+_KEPT = "The invocations go on; a retry looks at them again and submits nothing"
 
 
-def _deadline(invocations: list[Invocation], watch: Watch) -> float:
-    submitted = [
-        datetime.fromisoformat(one.submitted_at).astimezone(UTC).timestamp() for one in invocations if one.submitted_at
-    ]
-    return max(submitted, default=watch.started_waiting) + watch.timeout_seconds
+def describe_failure(invocation: Mapping[str, Any]) -> str:
+    """Return what to tell people of an invocation that is not completed, from its :meth:`Watcher.summary`."""
+    arn, status = invocation["invocation_arn"], invocation["invocation_status"]
+    if status == FAILED:
+        return (
+            f"Invocation {arn} failed: {invocation['failure_message'] or 'Bedrock gave no failure message'}. "
+            "A retry finds it failed again; start another under another token"
+        )
+    return (
+        f"Invocation {arn} was {status} at the deadline. Bedrock can't stop it, so it goes on and is billed; "
+        "a retry waits for it only if the deadline is put off"
+    )
 
 
-def watch_blocking(watcher: Watcher, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait in this thread until all is known."""
+def watch_blocking(watcher: Watcher) -> None:
+    """Wait in this thread until all is known.
+
+    :raises WatchingFailedError: as :meth:`Watcher.step`.
+    """
     while (seconds := watcher.step()) is not None:
-        sleep(seconds)
+        time.sleep(seconds)

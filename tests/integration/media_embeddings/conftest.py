@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 from PIL import Image
 
-from bedrock_async_invoke.clients import AwsParameters, Clients
+from bedrock_async_invoke.clients import AwsParameters, shared_clients
 from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
 from media_embeddings.library import Library
@@ -84,7 +84,7 @@ class Pipeline:
         return report_run(self.storage, self.library, folder, listing.as_dict(), plan_uri)
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:
-        clients = Clients(AwsParameters(aws_conn_id=None, region_name=self.library.region))
+        clients = shared_clients(AwsParameters(aws_conn_id=None, region_name=self.library.region))
         submission = Submission(
             model_id=model_named(plan.model).model_id,
             manifest_uri=manifest_uri,

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bedrock_async_invoke.manifest import ManifestError
+from bedrock_async_invoke.submitter import Submission, SubmissionFailedError, Submitter, submit_blocking
+from tests.unit.bedrock_async_invoke.fake_aws import (
+    FOLDER,
+    MANIFEST,
+    MODEL,
+    THROTTLED,
+    TIMED_OUT,
+    UNAVAILABLE,
+    LostAnswer,
+    refusal,
+    request,
+)
+
+
+@pytest.fixture
+def submit(clients, clock):
+    def submit(**changes) -> Submitter:
+        submission = Submission(
+            **{"model_id": MODEL, "manifest_uri": MANIFEST, "adopt_since": clock.now - 86_400, **changes}
+        )
+        submitter = Submitter(clients, submission)
+        submit_blocking(submitter)
+        return submitter
+
+    return submit
+
+
+def outcomes(clients) -> dict[str, str]:
+    return {name: line["outcome"] for name, line in clients.lines("invocations.jsonl").items()}
+
+
+def test_every_request_is_started_under_its_own_token_with_the_operators_settings(clients, bedrock, submit):
+    clients.put_requests(request(1), request(2))
+    submitter = submit(kms_key_id="arn:aws:kms:k", bucket_owner="123456789012", tags={"team": "video"})
+    started = [call for name, call in bedrock.calls if name == "start"]
+    assert started[0] == {
+        "model_id": MODEL,
+        "model_input": {"inputType": "video"},
+        "output_s3_uri": "s3://work/outputs/request-1",
+        "client_request_token": "request-1",
+        "kms_key_id": "arn:aws:kms:k",
+        "bucket_owner": "123456789012",
+        "tags": {"team": "video"},
+    }
+    assert submitter.summary() == {
+        "invocations_uri": f"{FOLDER}/invocations.jsonl",
+        "requests": 2,
+        "started": 2,
+        "adopted": 0,
+        "refused": 0,
+    }
+    line = clients.lines("invocations.jsonl")["request-2"]
+    assert line == {
+        "request_id": "request-2",
+        "invocation_arn": bedrock.jobs["request-2"].arn,
+        "outcome": "started",
+        "submitted_at": bedrock.clock.datetime.isoformat(),
+        "error_code": None,
+        "error_message": None,
+    }
+
+
+def test_an_empty_manifest_leaves_an_empty_record(clients, submit):
+    clients.put_requests()
+    assert submit().summary()["requests"] == 0
+    assert clients.objects[f"{FOLDER}/invocations.jsonl"] == b""
+
+
+def test_a_manifest_that_is_not_there_says_what_to_do(submit):
+    with pytest.raises(
+        SubmissionFailedError, match=r"There is no manifest s3://work.*run the task that writes it again"
+    ):
+        submit()
+
+
+def test_a_line_that_is_no_request_is_named(clients, submit):
+    clients.objects[MANIFEST] = json.dumps(request(1)).encode() + b'\n\n{"request_id": "x"}\n'
+    with pytest.raises(
+        ManifestError, match=r"line 3 of s3://work/.*requests.jsonl can't be read \(KeyError: 'model_input'"
+    ):
+        submit()
+
+
+@pytest.mark.parametrize("list_delay", [0.0, 4.0])
+def test_the_window_is_never_exceeded_whoever_fills_it_and_however_the_list_lags(clients, bedrock, submit, list_delay):
+    bedrock.list_delay = list_delay
+    bedrock.add("stranger", submitted=bedrock.clock.now - 60)
+    bedrock.add("other-model", model="amazon.nova-2-multimodal-embeddings-v1:0")
+    clients.put_requests(*[request(number) for number in range(12)])
+    submit(max_in_flight=3, poll_interval=5)
+    # The job of the other model is not in the window, but in the count of all.
+    assert bedrock.most_in_progress <= 3 + 1
+    assert set(outcomes(clients).values()) == {"started"}
+
+
+def test_a_second_submitter_counts_what_the_first_has_started_and_the_list_does_not_show_yet(clients, bedrock, clock):
+    bedrock.list_delay = 8.0
+    clients.put_requests(*[request(number) for number in range(6)])
+    submission = Submission(MODEL, MANIFEST, max_in_flight=2, poll_interval=3, adopt_since=clock.now - 60)
+    assert Submitter(clients, submission).step() is not None
+    clock.sleep(1)
+    submit_blocking(Submitter(clients, submission))
+    assert bedrock.most_in_progress == 2
+
+
+def test_jobs_that_end_between_two_looks_take_no_room(clients, bedrock, submit, clock):
+    bedrock.job_seconds = 0.5
+    clients.put_requests(*[request(number) for number in range(6)])
+    begin = clock.now
+    submit(max_in_flight=2, poll_interval=1)
+    assert clock.now - begin < 4
+
+
+def test_the_model_may_be_named_by_its_arn(clients, bedrock, submit):
+    bedrock.add("stranger", job_seconds=0, ends=bedrock.clock.now + 100)
+    clients.put_requests(request(1))
+    submit(model_id=f"arn:aws:bedrock:us-east-1::foundation-model/{MODEL}", max_in_flight=1)
+    assert bedrock.clock.now >= bedrock.jobs["stranger"].ends
+
+
+def test_a_retry_starts_only_what_has_no_outcome(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    submit()
+    clients.put_requests(request(1), request(2))
+    before = clients.lines("invocations.jsonl")["request-1"]
+    assert submit().summary()["started"] == 2
+    assert [call["client_request_token"] for name, call in bedrock.calls if name == "start"] == [
+        "request-1",
+        "request-2",
+    ]
+    assert clients.lines("invocations.jsonl")["request-1"] == before
+
+
+def test_a_retry_without_the_record_adopts_what_bedrock_lists(clients, bedrock, submit):
+    clients.put_requests(request(1), request(2))
+    bedrock.add("request-1")
+    bedrock.clock.sleep(3600)
+    assert submit().summary() | {"invocations_uri": None} == {
+        "invocations_uri": None,
+        "requests": 2,
+        "started": 1,
+        "adopted": 1,
+        "refused": 0,
+    }
+    adopted = clients.lines("invocations.jsonl")["request-1"]
+    assert adopted["invocation_arn"] == bedrock.jobs["request-1"].arn
+    assert adopted["submitted_at"] is not None
+
+
+def test_what_was_submitted_before_the_lookback_is_not_looked_for(clients, bedrock, submit, clock):
+    clients.put_requests(request(1))
+    submit(adopt_since=clock.now - 60)
+    [looked] = [call for name, call in bedrock.calls if name == "list"]
+    assert looked["submitted_after"].timestamp() == clock.now - 60
+
+
+def test_a_retry_asks_again_for_what_was_refused(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    bedrock.start_errors["request-1"] = refusal("AccessDeniedException")
+    assert submit().summary()["refused"] == 1
+    bedrock.start_errors.clear()
+    assert submit().summary()["started"] == 1
+
+
+def test_a_trigger_does_not_ask_again_for_what_its_task_was_refused(clients, bedrock, submit, clock):
+    clients.put_requests(request(1))
+    bedrock.start_errors["request-1"] = refusal("AccessDeniedException")
+    submit()
+    submission = Submission(MODEL, MANIFEST, adopt_since=clock.now)
+    submit_blocking(Submitter(clients, submission, try_refused_again=False))
+    assert bedrock.count("start") == 1
+
+
+def test_a_refused_request_is_recorded_with_bedrocks_answer_and_the_others_go_on(clients, bedrock, submit):
+    clients.put_requests(request(1), request(2), request(3))
+    bedrock.start_errors["request-2"] = refusal("ValidationException", "The video is too long")
+    submit()
+    line = clients.lines("invocations.jsonl")["request-2"]
+    assert (line["outcome"], line["invocation_arn"], line["submitted_at"]) == ("refused", None, None)
+    assert (line["error_code"], line["error_message"]) == ("ValidationException", "The video is too long")
+    assert outcomes(clients) == {"request-1": "started", "request-2": "refused", "request-3": "started"}
+
+
+def test_a_quota_slows_down_and_refuses_nothing(clients, bedrock, submit):
+    bedrock.quota = 2
+    clients.put_requests(*[request(number) for number in range(7)])
+    assert submit().summary()["started"] == 7
+    assert bedrock.most_in_progress == 2
+
+
+def test_an_answer_that_was_lost_starts_nothing_twice(clients, bedrock, submit):
+    bedrock.start_faults.append(LostAnswer(TIMED_OUT))
+    bedrock.list_delay = 4.0
+    clients.put_requests(request(1), request(2))
+    assert submit().summary() | {"invocations_uri": None} == {
+        "invocations_uri": None,
+        "requests": 2,
+        "started": 1,
+        "adopted": 1,
+        "refused": 0,
+    }
+    assert [call["client_request_token"] for name, call in bedrock.calls if name == "start"] == [
+        "request-1",
+        "request-2",
+    ]
+
+
+def test_a_call_that_never_arrived_is_made_again_after_a_look_at_the_list(clients, bedrock, submit):
+    bedrock.start_faults.append(UNAVAILABLE)
+    clients.put_requests(request(1))
+    submit()
+    assert [name for name, _ in bedrock.calls] == ["list", "start", "list", "start"]
+    assert outcomes(clients) == {"request-1": "started"}
+
+
+def test_a_token_in_conflict_is_adopted_when_the_list_has_it(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    job = bedrock.add("request-1", submitted=bedrock.clock.now - 60)
+    bedrock.list_faults.extend([])
+    bedrock.start_errors["request-1"] = refusal("ConflictException")
+    job.submitted = bedrock.clock.now + 1  # the list shows it only after the first look
+    submit()
+    assert outcomes(clients) == {"request-1": "adopted"}
+
+
+def test_a_token_in_conflict_that_the_list_does_not_have_is_refused(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    bedrock.start_errors["request-1"] = refusal("ConflictException")
+    submit()
+    assert clients.lines("invocations.jsonl")["request-1"]["error_code"] == "ConflictException"
+
+
+def test_when_bedrock_is_down_the_task_fails_saying_what_is_kept_and_what_a_retry_does(clients, bedrock, submit):
+    clients.put_requests(request(1), request(2), request(3))
+    bedrock.start_faults.extend([None, *[UNAVAILABLE] * 20])
+    with pytest.raises(SubmissionFailedError) as failure:
+        submit()
+    assert "InternalServerException: try again" in str(failure.value)
+    assert f"1 of 3 requests have an outcome, kept in {FOLDER}/invocations.jsonl" in str(failure.value)
+    assert "a retry goes on with the others and submits none of them twice" in str(failure.value)
+    assert outcomes(clients) == {"request-1": "started"}
+
+
+def test_one_request_that_bedrock_always_fails_over_does_not_keep_the_others_from_being_started(
+    clients, bedrock, submit
+):
+    clients.put_requests(request(1), request(2), request(3))
+    bedrock.start_errors["request-1"] = UNAVAILABLE
+    with pytest.raises(SubmissionFailedError):
+        submit()
+    assert outcomes(clients) == {"request-2": "started", "request-3": "started"}
+
+
+def test_without_the_list_nothing_is_started(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    bedrock.list_faults.extend([refusal("AccessDeniedException", "not allowed: bedrock:ListAsyncInvokes")])
+    with pytest.raises(SubmissionFailedError, match="bedrock:ListAsyncInvokes"):
+        submit()
+    assert bedrock.count("start") == 0
+    assert outcomes(clients) == {}
+
+
+def test_a_list_that_is_throttled_is_waited_for(clients, bedrock, submit):
+    clients.put_requests(request(1))
+    bedrock.list_faults.extend([THROTTLED] * 30)
+    assert submit().summary()["started"] == 1
+
+
+@pytest.mark.parametrize(
+    ("etag", "code"), [(None, "SourceNotFound"), ("new", "SourceChanged")], ids=["deleted", "replaced"]
+)
+def test_a_source_that_is_gone_or_changed_is_refused_before_it_is_paid_for(clients, bedrock, submit, etag, code):
+    uri = "s3://media/library/a film?.mp4"
+    clients.put_requests(request(1, source_uri=uri, source_etag="old"), request(2))
+    if etag:
+        clients.etags[uri] = etag
+    submit()
+    line = clients.lines("invocations.jsonl")["request-1"]
+    assert (line["outcome"], line["error_code"]) == ("refused", code)
+    assert uri in line["error_message"]
+    assert bedrock.count("start") == 1
+
+
+def test_a_source_that_is_the_same_is_started(clients, submit):
+    clients.put_requests(request(1, source_uri="s3://media/a", source_etag="e"), request(2, source_uri="s3://media/a"))
+    clients.etags["s3://media/a"] = "e"
+    assert submit().summary()["started"] == 2
+
+
+def test_a_source_named_without_an_etag_must_only_be_there(clients, submit):
+    clients.put_requests(request(1, source_uri="s3://media/gone"))
+    assert submit().summary()["refused"] == 1
+
+
+def test_the_look_at_the_source_can_be_left_out(clients, submit):
+    clients.put_requests(request(1, source_uri="s3://media/gone", source_etag="e"))
+    assert submit(check_source=False).summary()["started"] == 1
+
+
+def test_told_to_stop_it_starts_nothing_more_and_keeps_what_was_started(clients, bedrock, clock):
+    clients.put_requests(*[request(number) for number in range(5)])
+    submitter = Submitter(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now))
+    start = bedrock.start_async_invoke
+
+    def stop_after_the_second(**arguments):
+        if bedrock.count("start") == 1:
+            submitter.stop()
+        return start(**arguments)
+
+    bedrock.start_async_invoke = stop_after_the_second
+    with pytest.raises(SubmissionFailedError, match=r"Submitting was stopped\. 2 of 5 requests have an outcome"):
+        submit_blocking(submitter)
+    assert len(outcomes(clients)) == 2
+
+
+def test_a_long_step_is_recorded_while_it_goes_on(clients, bedrock, clock, monkeypatch):
+    clients.put_requests(*[request(number) for number in range(30)])
+    lines_seen = []
+    start = bedrock.start_async_invoke
+
+    def slowly(**arguments):
+        clock.sleep(1)
+        if f"{FOLDER}/invocations.jsonl" in clients.objects:
+            lines_seen.append(len(clients.lines("invocations.jsonl")))
+        return start(**arguments)
+
+    monkeypatch.setattr(bedrock, "start_async_invoke", slowly)
+    submit_blocking(Submitter(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
+    assert sorted(set(lines_seen)) == [11, 22]
