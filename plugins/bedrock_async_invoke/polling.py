@@ -88,6 +88,7 @@ class StatusPoller:
     _looked: bool = field(init=False, default=False)
     _look_failed: bool = field(init=False, default=False)
     _failures: int = field(init=False, default=0)
+    _late_looks: int = field(init=False, default=0)
     _slowdown: int = field(init=False, default=0)
     _failure: str = field(init=False, default="")
     _refused: bool = field(init=False, default=False)
@@ -133,14 +134,18 @@ class StatusPoller:
                 return ListSince(self._oldest(), self.pending)
             return GetEach(tuple(sorted(self._pending)))
         # Those that the list shows are never asked for one by one.
-        missed = tuple(sorted(arn for arn in self._pending if self._misses.get(arn, 0) >= self.patience))
+        # At the deadline there is no later look that could show them.
+        deadline = self.deadline
+        patience = self.patience if now < deadline else 1
+        missed = tuple(sorted(arn for arn in self._pending if self._misses.get(arn, 0) >= patience))
         if missed and not self._look_failed:
             for arn in missed:
                 self._misses[arn] = 0
             return GetEach(missed)
-        deadline = self.deadline
-        if now >= deadline and not self._look_failed:
+        # A look that fails is made again even then, but not for ever.
+        if now >= deadline and (not self._look_failed or self._late_looks >= self.max_failures):
             return Done(deadline_exceeded=True)
+        self._late_looks += now >= deadline
         self._looked = False
         seconds = self.poll_interval * (1 + self._slowdown)
         return Wait(min(seconds, deadline - now) if now < deadline else seconds)

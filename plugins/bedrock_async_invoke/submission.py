@@ -70,7 +70,7 @@ class SubmissionWindow:
         *,
         max_in_flight: int | None,
         poll_interval: float,
-        consistency_delay: float = 5.0,
+        consistency_delay: float = 10.0,
         max_failures: int = 8,
         longest_wait: float = 60.0,
     ) -> None:

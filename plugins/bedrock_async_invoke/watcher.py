@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 # How far this machine's clock may be off from Bedrock's.
 _CLOCK_MARGIN = timedelta(minutes=5)
 _JITTER = 0.1
+_MOST_FAILURES_OF_A_LOOK = 3
 _COUNTED = {"completed": COMPLETED, "failed": FAILED, "in_progress": IN_PROGRESS}
 
 
@@ -149,17 +150,22 @@ class Watcher:
     def _get(self, arns: Iterable[str]) -> None:
         answers: list[dict[str, Any]] = []
         refusals: dict[str, AsyncInvokeError] = {}
-        try:
-            for arn in arns:
-                try:
-                    answers.append(self._clients.bedrock.get_async_invoke(arn))
-                except AsyncInvokeError as error:
-                    if error.meaning is not Meaning.REFUSED:
-                        raise
+        failure: AsyncInvokeError | None = None
+        failed = 0
+        for arn in arns:
+            try:
+                answers.append(self._clients.bedrock.get_async_invoke(arn))
+            except AsyncInvokeError as error:
+                if error.meaning is Meaning.REFUSED:
                     refusals[arn] = error
-        finally:
-            # What was answered before a failure counts.
-            self._poller.got(answers, refusals)
+                    continue
+                failure, failed = error, failed + 1
+                # One that Bedrock fails over must not hide those behind it; throttling and an outage strike them all.
+                if error.meaning is Meaning.THROTTLED or failed >= _MOST_FAILURES_OF_A_LOOK:
+                    break
+        self._poller.got(answers, refusals)
+        if failure is not None:
+            raise failure
 
     def _record(self, statuses: Iterable[InvocationStatus]) -> None:
         if self._watch.manifest_uri is not None:

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+
+from bedrock_async_invoke.errors import Meaning, explain
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        ("ThrottlingException", Meaning.THROTTLED),
+        ("ServiceQuotaExceededException", Meaning.THROTTLED),
+        ("TooManyRequestsException", Meaning.THROTTLED),
+        ("ValidationException", Meaning.REFUSED),
+        ("AccessDeniedException", Meaning.REFUSED),
+        ("ConflictException", Meaning.REFUSED),
+        ("ResourceNotFoundException", Meaning.REFUSED),
+        ("InternalServerException", Meaning.UNAVAILABLE),
+        ("ServiceUnavailableException", Meaning.UNAVAILABLE),
+        ("ExpiredTokenException", Meaning.UNAVAILABLE),
+        ("AnErrorOfTomorrow", Meaning.UNAVAILABLE),
+    ],
+)
+def test_an_error_of_aws_means_what_its_code_says(code, meaning):
+    found = explain(ClientError({"Error": {"Code": code, "Message": "why"}}, "StartAsyncInvoke"))
+
+    assert (found.meaning, found.code, found.message) == (meaning, code, "why")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReadTimeoutError(endpoint_url="https://bedrock"),
+        ConnectTimeoutError(endpoint_url="https://bedrock"),
+        EndpointConnectionError(endpoint_url="https://bedrock"),
+        NoCredentialsError(),
+        OSError("connection reset"),
+    ],
+)
+def test_without_an_answer_nothing_is_known_of_the_request(error):
+    assert explain(error).meaning is Meaning.UNAVAILABLE
+
+
+def test_a_request_that_botocore_itself_does_not_send_is_refused():
+    assert explain(ParamValidationError(report="modelInput is missing")).meaning is Meaning.REFUSED
+
+
+def test_an_error_without_a_body_is_explained_all_the_same():
+    assert explain(ClientError({}, "StartAsyncInvoke")).meaning is Meaning.UNAVAILABLE
