@@ -220,6 +220,8 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
                 task_id="wait_for_async_invoke",
                 manifest_uri=manifest_uri,
                 poke_interval=library.poll_interval_seconds,
+                # A trigger that fires within seconds may be taken for a task that ended without being told to.
+                initial_delay=max(5.0, library.poll_interval_seconds),
                 deadline=timedelta(hours=library.deadline_hours),
                 aws_conn_id=library.aws_conn_id,
                 region_name=library.region,

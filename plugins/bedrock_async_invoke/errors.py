@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 
 class Meaning(StrEnum):
@@ -45,8 +45,5 @@ def explain(error: Exception) -> AsyncInvokeError:
         )
         return AsyncInvokeError(meaning, code, message)
     # Parameters that botocore itself refuses never reach Bedrock.
-    if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):
-        name = type(error).__name__
-        meaning = Meaning.REFUSED if name == "ParamValidationError" else Meaning.UNAVAILABLE
-        return AsyncInvokeError(meaning, name, str(error))
-    return AsyncInvokeError(Meaning.UNAVAILABLE, type(error).__name__, str(error))
+    meaning = Meaning.REFUSED if isinstance(error, ParamValidationError) else Meaning.UNAVAILABLE
+    return AsyncInvokeError(meaning, type(error).__name__, str(error))
