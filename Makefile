@@ -30,12 +30,12 @@ compose-env: install ## write .local/compose.env, the environment file of docker
 	@$(RUN) -m local_stack compose-env
 
 test: install-dev ## run all tests, the fast ones first
-	$(RUN) -m pytest tests/unit
+	$(RUN) -m pytest tests/unit --numprocesses 2
 	$(RUN) -m pytest tests/integration
 	$(RUN) -m pytest tests/end_to_end
 
 test-unit: install-dev ## run the unit tests
-	$(RUN) -m pytest tests/unit
+	$(RUN) -m pytest tests/unit --numprocesses 2
 
 test-integration: install-dev ## run the integration tests
 	$(RUN) -m pytest tests/integration

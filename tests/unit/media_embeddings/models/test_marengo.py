@@ -162,14 +162,18 @@ OUT_OF_RANGE = [
 ]
 
 
-@pytest.mark.parametrize(("model", "media_type", "given"), IN_RANGE, ids=str)
+@pytest.mark.parametrize(
+    ("model", "media_type", "given"), IN_RANGE, ids=lambda value: getattr(value, "name", str(value))
+)
 def test_a_value_within_its_documented_range_is_sent(model, media_type, given):
     sent = model.parameters(media_type, given)
 
     assert all(sent[name] == value for name, value in given.items())
 
 
-@pytest.mark.parametrize(("model", "media_type", "given", "parameter"), OUT_OF_RANGE, ids=str)
+@pytest.mark.parametrize(
+    ("model", "media_type", "given", "parameter"), OUT_OF_RANGE, ids=lambda value: getattr(value, "name", str(value))
+)
 def test_a_value_outside_is_refused_with_its_name_and_the_documentation(model, media_type, given, parameter):
     with pytest.raises(ParameterError, match=r"https://docs\.aws\.amazon\.com/") as raised:
         model.parameters(media_type, given)
