@@ -21,6 +21,8 @@ from media_embeddings.reasons import Reason, ReasonCode
 
 _TIMED = frozenset({MediaType.VIDEO, MediaType.AUDIO})
 _SCOPES = ("asset", "clip")
+# {"data": {"embeddings": [...]}}: more than have been seen around the rows.
+_MOST_WRAPPERS = 2
 
 
 class OutputInvalidError(Exception):
@@ -59,7 +61,10 @@ class SegmentRows:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    embedding: NDArray[np.float32]
+    number: int
+    """Its place in the document, for messages."""
+    vector: Any
+    """The parser's array; it is read when its place among the rows is known."""
     start_sec: float | None
     end_sec: float | None
     option: str | None
@@ -80,15 +85,18 @@ def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) 
     try:
         # A parser of its own, since the parsed document lives in its parser's memory.
         parsed = simdjson.Parser().parse(document)
-    except ValueError as error:
+    # Integers of more than 64 bits and too deep a nesting are RuntimeErrors to this parser.
+    except (ValueError, RuntimeError) as error:
         raise OutputInvalidError(f"not JSON, or cut off: {error} ({len(document)} bytes)") from error
     rows = [_read_row(number, row, model, media_type) for number, row in enumerate(_entries(parsed))]
     if not rows:
         raise OutputInvalidError("there are no rows in it")
     rows.sort(key=lambda row: row.order)
     _refuse_duplicates(rows)
+    # With a bracket a vector and one around the rows, none is left for a list within a vector.
+    flat = document.count(b"[") <= len(rows) + 1
     return SegmentRows(
-        embedding=np.stack([row.embedding for row in rows]),
+        embedding=_vectors(rows, model.dimension, flat=flat),
         start_sec=[row.start_sec for row in rows],
         end_sec=[row.end_sec for row in rows],
         embedding_option=[row.option for row in rows],
@@ -98,20 +106,23 @@ def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) 
 
 def _entries(document: Any) -> Iterable[Any]:
     """Return the rows of any of the wrappers that are documented or were seen."""
-    if isinstance(document, simdjson.Array):
-        return document
-    if isinstance(document, simdjson.Object):
+    for _ in range(_MOST_WRAPPERS + 1):
+        if isinstance(document, simdjson.Array):
+            return document
+        if not isinstance(document, simdjson.Object):
+            break
         if "embedding" in document:
             return [document]
-        for name in ("data", "embeddings"):
-            if name in document:
-                return _entries(document[name])
+        document = document.get("data", document.get("embeddings"))
     raise OutputInvalidError("it has neither data, embeddings nor embedding; the model's output has changed its form")
 
 
 def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaType) -> _Row:
     if not isinstance(row, simdjson.Object) or "embedding" not in row:
         raise OutputInvalidError(f"row {number} has no embedding")
+    vector = row["embedding"]
+    if not isinstance(vector, simdjson.Array):
+        raise OutputInvalidError(f"row {number}: its embedding is no list")
     timed = media_type in _TIMED
     scope = _text(number, row, "embeddingScope") or ("clip" if timed else "asset")
     if scope not in _SCOPES:
@@ -121,25 +132,34 @@ def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaTyp
         allowed = ", ".join(sorted(model.embedding_options))
         raise OutputInvalidError(f"row {number} has the unknown embeddingOption {option!r}, not one of {allowed}")
     start, end = _times(number, row, scope) if timed else (None, None)
-    return _Row(_vector(number, row["embedding"], model.dimension), start, end, option, scope)
+    return _Row(number, vector, start, end, option, scope)
 
 
-def _vector(number: int, values: Any, dimension: int) -> NDArray[np.float32]:
-    if not isinstance(values, simdjson.Array):
-        raise OutputInvalidError(f"row {number}: its embedding is no list")
-    length = len(values)
-    if length != dimension:
-        raise OutputInvalidError(f"row {number} has {length} numbers, the model's vectors have {dimension}")
-    try:
-        vector = np.frombuffer(values.as_buffer(of_type="d"), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise OutputInvalidError(f"row {number}: its embedding holds something else than numbers ({error})") from error
-    # A value that float32 can't hold becomes infinite here, and is refused for that.
+def _vectors(rows: Sequence[_Row], dimension: int, *, flat: bool) -> NDArray[np.float32]:
+    vectors = np.empty((len(rows), dimension), dtype=np.float32)
+    # A number that float32 can't hold becomes infinite here, and is refused for that.
     with np.errstate(over="ignore"):
-        narrowed = vector.astype(np.float32)
-    if len(vector) != dimension or not np.isfinite(narrowed).all():
+        for vector, row in zip(vectors, rows, strict=True):
+            vector[:] = _numbers(row, dimension, flat=flat)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        number = rows[int(np.argmin(finite))].number
         raise OutputInvalidError(f"row {number}: its embedding holds NaN, infinity, or a number too large for float32")
-    return narrowed
+    return vectors
+
+
+def _numbers(row: _Row, dimension: int, *, flat: bool) -> NDArray[np.float64]:
+    try:
+        numbers = np.frombuffer(row.vector.as_buffer(of_type="d"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"row {row.number}: its embedding holds something else than numbers ({error})"
+        raise OutputInvalidError(message) from error
+    # The parser flattens lists within the list.
+    if not flat and any(isinstance(value, simdjson.Array) for value in row.vector):
+        raise OutputInvalidError(f"row {row.number}: its embedding holds something else than numbers (a list)")
+    if len(numbers) != dimension:
+        raise OutputInvalidError(f"row {row.number} has {len(numbers)} numbers, the model's vectors have {dimension}")
+    return numbers
 
 
 def _text(number: int, row: Any, name: str) -> str | None:
@@ -157,13 +177,11 @@ def _times(number: int, row: Any, scope: str) -> tuple[float | None, float | Non
     for value in (start, end):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise OutputInvalidError(f"row {number}: startSec or endSec is no number")
-    if scope == "asset" and (start is None or end is None):
-        return (None if start is None else float(start), None if end is None else float(end))
-    if start is None or end is None:
+    if scope != "asset" and (start is None or end is None):
         raise OutputInvalidError(f"row {number} has no startSec or no endSec")
-    if not 0 <= start < end:
+    if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
         raise OutputInvalidError(f"row {number} covers {start} s to {end} s, which is no stretch of time")
-    return float(start), float(end)
+    return (None if start is None else float(start), None if end is None else float(end))
 
 
 def _refuse_duplicates(rows: Sequence[_Row]) -> None:

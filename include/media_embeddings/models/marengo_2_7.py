@@ -46,7 +46,10 @@ class Marengo27:
     embedding_options: frozenset[str] = frozenset(_OPTIONS)
 
     def parameters(self, media_type: MediaType, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the complete parameters of a request; what is not sent has Bedrock's own default."""
+        """Return the complete parameters of a request; what is not sent has Bedrock's own default.
+
+        A value that is the documented default is not sent either, so that to spell it out is not to buy anew.
+        """
         check = Checker(_DOCUMENTATION)
         check.names(given, _NAMES[media_type], f"Marengo 2.7 for {media_type}")
         if media_type is MediaType.TEXT:
@@ -55,18 +58,17 @@ class Marengo27:
         if media_type is MediaType.IMAGE:
             return {}
         fixed = check.number(given, "useFixedLengthSec", least=2, most=10)
-        shortest = check.number(given, "minClipSec", least=1, most=5, whole=True)
-        if fixed is not None and media_type is MediaType.VIDEO and fixed < (shortest or _DEFAULT_MIN_CLIP_SEC):
+        shortest = check.number(given, "minClipSec", least=1, most=5, whole=True) or _DEFAULT_MIN_CLIP_SEC
+        if fixed is not None and media_type is MediaType.VIDEO and fixed < shortest:
             raise check.error(
-                "useFixedLengthSec",
-                f"must be at least minClipSec, which is {shortest or _DEFAULT_MIN_CLIP_SEC} (found {fixed:g})",
+                "useFixedLengthSec", f"must be at least minClipSec, which is {shortest} (found {fixed:g})"
             )
         values = {
             "embeddingOption": _options(check, media_type, given),
-            "startSec": check.number(given, "startSec", least=0),
+            "startSec": check.number(given, "startSec", least=0) or None,
             "lengthSec": check.number(given, "lengthSec", least=0),
             "useFixedLengthSec": fixed,
-            "minClipSec": shortest,
+            "minClipSec": shortest if shortest != _DEFAULT_MIN_CLIP_SEC else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -87,7 +89,7 @@ class Marengo27:
 def _options(check: Checker, media_type: MediaType, given: Mapping[str, Any]) -> list[str] | None:
     # For audio older pages don't know the parameter, and there is one value that it can have: it is sent only if set.
     if media_type is MediaType.AUDIO:
-        return check.subset(given, "embeddingOption", ("audio",)) if "embeddingOption" in given else None
+        return check.subset(given, "embeddingOption", ("audio",)) if given.get("embeddingOption") is not None else None
     return check.subset(given, "embeddingOption", _OPTIONS)
 
 

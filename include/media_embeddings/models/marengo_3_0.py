@@ -26,6 +26,16 @@ _METHODS: Mapping[MediaType, tuple[str, ...]] = {
     MediaType.VIDEO: ("dynamic", "fixed"),
     MediaType.AUDIO: ("fixed",),
 }
+# By method: the name of its length in seconds, which is 1 or more, the greatest and the default one.
+_LENGTHS: Mapping[str, tuple[str, int, int]] = {
+    "dynamic": ("minDurationSec", 5, 4),
+    "fixed": ("durationSec", 10, 6),
+}
+# Audio is split evenly, close to 10 s, which no parameter says.
+_DEFAULT_SEGMENTATION: Mapping[MediaType, dict[str, Any] | None] = {
+    MediaType.VIDEO: {"method": "dynamic", "dynamic": {"minDurationSec": 4}},
+    MediaType.AUDIO: None,
+}
 _NAMES = frozenset({"startSec", "endSec", "segmentation", "embeddingOption", "embeddingType", "embeddingScope"})
 
 # "6 GB" and "5 MB" are read as in Marengo 2.7.
@@ -49,24 +59,31 @@ class Marengo30:
     embedding_options: frozenset[str] = frozenset({"visual", "audio", "transcription", "fused"})
 
     def parameters(self, media_type: MediaType, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the complete parameters of a request; what is not sent has Bedrock's own default."""
+        """Return the complete parameters of a request; what is not sent has Bedrock's own default.
+
+        A value that is the documented default is not sent either, so that to spell it out is not to buy anew.
+        """
         check = Checker(_DOCUMENTATION)
         timed = media_type in _OPTIONS
         check.names(given, _NAMES if timed else (), f"Marengo 3.0 for {media_type}")
         if not timed:
             return {}
         options = check.subset(given, "embeddingOption", _OPTIONS[media_type])
-        types = check.subset(given, "embeddingType", _TYPES) if "embeddingType" in given else ["separate_embedding"]
+        types = check.subset({"embeddingType": ["separate_embedding"], **_set(given)}, "embeddingType", _TYPES)
         if "fused_embedding" in types and len(options) < 2:
             raise check.error("embeddingType", "fused_embedding needs at least two values of embeddingOption")
-        start = check.number(given, "startSec", least=0)
+        segmentation = _segmentation(check, given, media_type)
+        start = check.number(given, "startSec", least=0) or 0.0
         end = check.number(given, "endSec", least=0)
-        if end is not None and end <= (start or 0.0):
-            raise check.error("endSec", f"must be greater than startSec, which is {start or 0.0:g} (found {end:g})")
+        least_end = start + _shortest_segment(segmentation)
+        if end is not None and (end < least_end or end <= start):
+            raise check.error(
+                "endSec", f"must be at least startSec and the length of a segment, {least_end:g} (found {end:g})"
+            )
         values = {
-            "startSec": start,
+            "startSec": start or None,
             "endSec": end,
-            "segmentation": _segmentation(check, given, media_type),
+            "segmentation": segmentation if segmentation != _DEFAULT_SEGMENTATION[media_type] else None,
             "embeddingOption": options,
             "embeddingType": types,
             # Bedrock's default is not documented, so it is always said.
@@ -89,25 +106,36 @@ class Marengo30:
         return {"inputType": kind, kind: {"mediaSource": {"s3Location": location}, **parameters}}
 
 
+def _set(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _segmentation(check: Checker, given: Mapping[str, Any], media_type: MediaType) -> dict[str, Any] | None:
+    """Return the segmentation with its length, which has a documented default, or the media type's default."""
     segmentation = given.get("segmentation")
     if segmentation is None:
-        return None
+        return _DEFAULT_SEGMENTATION[media_type]
     if not isinstance(segmentation, Mapping):
         raise check.error("segmentation", f"must be a mapping with a method (found {segmentation!r})")
     methods = _METHODS[media_type]
-    if segmentation.get("method") not in methods:
-        found = segmentation.get("method")
-        raise check.error("segmentation", f"method must be one of {', '.join(methods)} (found {found!r})")
-    method = str(segmentation["method"])
+    method = segmentation.get("method")
+    if method not in methods:
+        raise check.error("segmentation", f"method must be one of {', '.join(methods)} (found {method!r})")
     check.names(segmentation, {"method", method}, f"segmentation with the method {method}")
     details = segmentation.get(method, {})
     if not isinstance(details, Mapping):
         raise check.error("segmentation", f"{method} must be a mapping (found {details!r})")
-    name, least, most = ("minDurationSec", 1, 5) if method == "dynamic" else ("durationSec", 1, 10)
+    name, most, default = _LENGTHS[method]
     check.names(details, {name}, f"segmentation.{method}")
-    value = check.number(details, name, least=least, most=most, whole=True)
-    return {"method": method} | ({method: {name: value}} if value is not None else {})
+    return {"method": method, method: {name: check.number(details, name, least=1, most=most, whole=True) or default}}
+
+
+def _shortest_segment(segmentation: Mapping[str, Any] | None) -> float:
+    if segmentation is None:
+        return 0.0
+    method = segmentation["method"]
+    name, _, _ = _LENGTHS[method]
+    return float(segmentation[method][name])
 
 
 MODEL = Marengo30()

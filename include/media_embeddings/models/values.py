@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,8 @@ class Checker:
         )
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise self.error(name, f"{wanted} (found {value!r})")
-        # The comparison is this way round so that NaN is refused as well.
-        if not (value >= least and (most is None or value <= most)):
+        # The comparison is this way round so that NaN is refused as well; infinity is no JSON.
+        if not least <= value <= (sys.float_info.max if most is None else most):
             raise self.error(name, f"{wanted} (found {value!r})")
         return int(value) if whole else float(value)
 
@@ -54,8 +55,8 @@ class Checker:
         if (
             not isinstance(value, (list, tuple))
             or not value
-            or len(set(value)) != len(value)
             or any(one not in allowed for one in value)
+            or len(set(value)) != len(value)
         ):
             raise self.error(name, f"must be a list of one or more of {', '.join(allowed)} (found {value!r})")
         return [one for one in allowed if one in value]

@@ -108,6 +108,13 @@ INVALID = {
     "wrong length": ([row(embedding=vector(1)[:1023])], "has 1023 numbers"),
     "no embedding": ([{"startSec": 0}], "row 0 has no embedding"),
     "null in the vector": ([row(embedding=[None, *vector(1)[1:]])], "something else than numbers"),
+    "true in the vector": ([row(embedding=[True, *vector(1)[1:]])], "something else than numbers"),
+    "a list in the vector": ([row(embedding=[[0.5], *vector(1)[1:]])], r"something else than numbers \(a list\)"),
+    "lists that make up the length": ([row(embedding=[[], [0.5, 0.5], *vector(1)[2:]])], "a list"),
+    "an object for a vector": ([row(embedding={"0": 0.5})], "its embedding is no list"),
+    "the vector of the other generation": ([row(embedding=vector(1, 512))], "has 512 numbers"),
+    "too many numbers": ([row(embedding=[*vector(1), 0.5])], "has 1025 numbers"),
+    "an asset before its start": ([row(start=-5.0, embeddingScope="asset")], "no stretch of time"),
     "text in the vector": ([row(embedding=["1", *vector(1)[1:]])], "something else than numbers"),
     "too large for float32": ([row(embedding=[1e300, *vector(1)[1:]])], "infinity"),
     "unknown option": ([row(option="smell")], "unknown embeddingOption 'smell'"),
@@ -130,6 +137,67 @@ def test_what_the_model_does_not_promise_is_refused_with_its_place(rows, message
     assert raised.value.reason.code is ReasonCode.OUTPUT_INVALID
 
 
+# What the parser reports as another kind of error than the rest.
+BEYOND_THE_PARSER = {
+    "an integer of more than 64 bits": output([row(embedding=[10**30, *vector(1)[1:]])]),
+    "nested too deep": b'{"data":' * 2000 + b"1" + b"}" * 2000,
+    "wrapped again and again": b'{"data":' * 900 + output(VIDEO) + b"}" * 900,
+    "two documents": output(VIDEO) * 2,
+    "something after the end": output(VIDEO) + b"x",
+    "no UTF-8": output(VIDEO).replace(b"visual-text", b"visual\xff"),
+}
+
+
+@pytest.mark.parametrize("document", BEYOND_THE_PARSER.values(), ids=BEYOND_THE_PARSER)
+def test_what_the_parser_cannot_take_is_refused_and_does_not_break_the_batch(document):
+    with pytest.raises(OutputInvalidError):
+        parse_output(document, OLD, MediaType.VIDEO)
+
+
+def segments(number: int) -> list[dict[str, object]]:
+    return [
+        {
+            "embedding": vector(index, 512),
+            "embeddingOption": option,
+            "embeddingScope": scope,
+            "startSec": float(index // 2),
+            "endSec": index // 2 + 1.0,
+        }
+        for index, (option, scope) in enumerate(
+            [(option, scope) for option in ("visual", "transcription") for scope in ("clip", "asset")] * number
+        )
+    ]
+
+
+SEGMENTS = segments(3)
+
+
+@given(st.permutations(SEGMENTS))
+@settings(max_examples=20, deadline=None)
+def test_rows_are_numbered_by_start_scope_and_option_whatever_their_order(rows):
+    found = parse_output(output(rows), NEW, MediaType.VIDEO)
+
+    order = list(zip(found.start_sec, found.embedding_scope, found.embedding_option, strict=True))
+    assert order == sorted((one["startSec"], one["embeddingScope"], one["embeddingOption"]) for one in SEGMENTS)
+    by_place = {(one["startSec"], one["embeddingScope"], one["embeddingOption"]): one["embedding"] for one in SEGMENTS}
+    expected = np.array([by_place[place] for place in order], dtype=np.float32)
+    np.testing.assert_array_equal(found.embedding, expected)
+
+
+@given(st.integers(0, len(SEGMENTS) - 1), st.integers(0, 511), st.sampled_from([1e39, -1e39, 3.5e38, 1.7e308]))
+@settings(max_examples=20, deadline=None)
+def test_a_number_that_float32_cannot_hold_is_refused_with_its_row_in_the_document(number, position, value):
+    rows = [dict(one) for one in reversed(SEGMENTS)]
+    rows[number]["embedding"] = [
+        *rows[number]["embedding"][:position],
+        value,
+        *rows[number]["embedding"][position + 1 :],
+    ]
+
+    with pytest.raises(OutputInvalidError, match=rf"^row {number}: .*too large for float32"):
+        parse_output(output(rows), NEW, MediaType.VIDEO)
+
+
 @pytest.mark.parametrize("document", [b"", b"{}", b"[]", b"null", b"7", b'{"error": "x"}', b"\xff\xfe", b'{"data": 1}'])
 def test_a_document_of_another_form_is_refused(document):
     with pytest.raises(OutputInvalidError):
@@ -150,8 +218,12 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(position, lit
 WHOLE = output([row(embedding=[0.5] * 1024)])
 
 
+def test_the_document_of_the_truncation_test_is_a_valid_one():
+    assert parse_output(WHOLE, OLD, MediaType.VIDEO).embedding.shape == (1, 1024)
+
+
 @given(st.integers(0, len(WHOLE) - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_document_that_was_cut_off_anywhere_is_refused(length):
     with pytest.raises(OutputInvalidError):
         parse_output(WHOLE[:length], OLD, MediaType.VIDEO)

@@ -118,16 +118,27 @@ IN_RANGE = [
     (OLD, MediaType.VIDEO, {"useFixedLengthSec": 10}),
     (OLD, MediaType.VIDEO, {"minClipSec": 1}),
     (OLD, MediaType.VIDEO, {"minClipSec": 5}),
-    (OLD, MediaType.VIDEO, {"startSec": 0}),
+    (OLD, MediaType.VIDEO, {"startSec": 0.1}),
+    (OLD, MediaType.VIDEO, {"lengthSec": 0}),
+    (OLD, MediaType.AUDIO, {"startSec": 3, "lengthSec": 7.5}),
     (OLD, MediaType.AUDIO, {"useFixedLengthSec": 2}),
+    (OLD, MediaType.AUDIO, {"useFixedLengthSec": 10}),
     (OLD, MediaType.AUDIO, {"embeddingOption": ["audio"]}),
     (OLD, MediaType.TEXT, {"textTruncate": "end"}),
+    (OLD, MediaType.TEXT, {"textTruncate": "none"}),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "dynamic", "dynamic": {"minDurationSec": 1}}}),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "dynamic", "dynamic": {"minDurationSec": 5}}}),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 1}}}),
     (NEW, MediaType.AUDIO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 10}}}),
-    (NEW, MediaType.VIDEO, {"startSec": 1, "endSec": 1.5}),
+    (NEW, MediaType.VIDEO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 10}}}),
+    (NEW, MediaType.AUDIO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 1}}}),
+    (NEW, MediaType.VIDEO, {"startSec": 1, "endSec": 5}),
+    (NEW, MediaType.VIDEO, {"endSec": 2, "segmentation": {"method": "fixed", "fixed": {"durationSec": 2}}}),
+    (NEW, MediaType.AUDIO, {"startSec": 1, "endSec": 1.5}),
     (NEW, MediaType.VIDEO, {"embeddingOption": ["visual"]}),
+    (NEW, MediaType.VIDEO, {"embeddingScope": ["asset"]}),
+    (NEW, MediaType.VIDEO, {"embeddingOption": ["visual", "audio"], "embeddingType": ["fused_embedding"]}),
+    (NEW, MediaType.AUDIO, {"embeddingType": ["fused_embedding"]}),
 ]
 OUT_OF_RANGE = [
     (OLD, MediaType.VIDEO, {"useFixedLengthSec": 1.9}, "useFixedLengthSec"),
@@ -139,6 +150,12 @@ OUT_OF_RANGE = [
     (OLD, MediaType.VIDEO, {"minClipSec": 2.5}, "minClipSec"),
     (OLD, MediaType.VIDEO, {"startSec": -1}, "startSec"),
     (OLD, MediaType.VIDEO, {"startSec": float("nan")}, "startSec"),
+    (OLD, MediaType.VIDEO, {"startSec": float("inf")}, "startSec"),
+    (OLD, MediaType.VIDEO, {"startSec": 10**400}, "startSec"),
+    (OLD, MediaType.VIDEO, {"lengthSec": -0.1}, "lengthSec"),
+    (OLD, MediaType.AUDIO, {"useFixedLengthSec": 10.5}, "useFixedLengthSec"),
+    (OLD, MediaType.VIDEO, {"embeddingOption": ["audio", "audio"]}, "embeddingOption"),
+    (OLD, MediaType.VIDEO, {"embeddingOption": [{"audio": True}]}, "embeddingOption"),
     (OLD, MediaType.VIDEO, {"startSec": True}, "startSec"),
     (OLD, MediaType.VIDEO, {"embeddingOption": []}, "embeddingOption"),
     (OLD, MediaType.VIDEO, {"embeddingOption": "audio"}, "embeddingOption"),
@@ -149,7 +166,18 @@ OUT_OF_RANGE = [
     (OLD, MediaType.IMAGE, {"startSec": 0}, "startSec"),
     (OLD, MediaType.TEXT, {"textTruncate": "start"}, "textTruncate"),
     (NEW, MediaType.VIDEO, {"useFixedLengthSec": 5}, "useFixedLengthSec"),
-    (NEW, MediaType.VIDEO, {"startSec": 5, "endSec": 5}, "endSec"),
+    (NEW, MediaType.VIDEO, {"startSec": 1, "endSec": 4.9}, "endSec"),
+    (NEW, MediaType.VIDEO, {"endSec": 1.9, "segmentation": {"method": "fixed", "fixed": {"durationSec": 2}}}, "endSec"),
+    (NEW, MediaType.AUDIO, {"startSec": 5, "endSec": 5}, "endSec"),
+    (NEW, MediaType.VIDEO, {"startSec": -0.1}, "startSec"),
+    (NEW, MediaType.VIDEO, {"segmentation": "fixed"}, "segmentation"),
+    (NEW, MediaType.VIDEO, {"segmentation": {"method": ["fixed"]}}, "segmentation"),
+    (NEW, MediaType.VIDEO, {"segmentation": {"method": "dynamic", "dynamic": {"minDurationSec": 0}}}, "minDurationSec"),
+    (NEW, MediaType.AUDIO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 0}}}, "durationSec"),
+    (NEW, MediaType.VIDEO, {"embeddingScope": []}, "embeddingScope"),
+    (NEW, MediaType.VIDEO, {"embeddingType": ["joined"]}, "embeddingType"),
+    (NEW, MediaType.AUDIO, {"embeddingOption": ["audio"], "embeddingType": ["fused_embedding"]}, "embeddingType"),
+    (NEW, MediaType.IMAGE, {"embeddingScope": ["clip"]}, "embeddingScope"),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "shots"}}, "segmentation"),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "dynamic", "dynamic": {"minDurationSec": 6}}}, "minDurationSec"),
     (NEW, MediaType.VIDEO, {"segmentation": {"method": "fixed", "fixed": {"durationSec": 11}}}, "durationSec"),
@@ -188,6 +216,38 @@ def test_equal_settings_are_equal_parameters():
     assert OLD.parameters(MediaType.VIDEO, one) == OLD.parameters(MediaType.VIDEO, other)
 
 
+SPELLED_OUT = [
+    (
+        OLD,
+        MediaType.VIDEO,
+        {"embeddingOption": ["audio", "visual-image", "visual-text"], "startSec": 0, "minClipSec": 4},
+    ),
+    (OLD, MediaType.AUDIO, {"startSec": 0.0, "embeddingOption": None}),
+    (OLD, MediaType.TEXT, {"textTruncate": "none"}),
+    (NEW, MediaType.VIDEO, {"startSec": 0, "segmentation": {"method": "dynamic"}, "embeddingScope": ["asset", "clip"]}),
+    (NEW, MediaType.VIDEO, {"segmentation": {"method": "dynamic", "dynamic": {"minDurationSec": 4}}, "endSec": None}),
+    (NEW, MediaType.AUDIO, {"embeddingType": ["separate_embedding"], "segmentation": None}),
+]
+
+
+@pytest.mark.parametrize(("model", "media_type", "given"), SPELLED_OUT, ids=range(len(SPELLED_OUT)))
+def test_a_default_that_is_spelled_out_is_the_same_purchase(model, media_type, given):
+    assert model.parameters(media_type, given) == model.parameters(media_type, {})
+
+
+def test_a_fixed_segmentation_without_a_length_is_the_one_with_the_documented_length():
+    given = {"segmentation": {"method": "fixed"}}
+
+    assert NEW.parameters(MediaType.AUDIO, given)["segmentation"] == {"method": "fixed", "fixed": {"durationSec": 6}}
+
+
+def test_parameters_that_were_completed_once_stay_as_they_are():
+    for model, media_type, given in IN_RANGE:
+        completed = model.parameters(media_type, given)
+
+        assert model.parameters(media_type, completed) == completed
+
+
 GIB, MIB = 1024**3, 1024**2
 
 
@@ -199,6 +259,7 @@ GIB, MIB = 1024**3, 1024**2
         (OLD, MediaType.IMAGE, 5 * MIB, ReasonCode.TOO_LARGE),
         (OLD, MediaType.TEXT, 77 * 64, ReasonCode.TOO_LONG),
         (NEW, MediaType.VIDEO, 6 * GIB, ReasonCode.TOO_LARGE),
+        (NEW, MediaType.AUDIO, 6 * GIB, ReasonCode.TOO_LARGE),
         (NEW, MediaType.IMAGE, 5 * MIB, ReasonCode.TOO_LARGE),
         (NEW, MediaType.TEXT, 500 * 64, ReasonCode.TOO_LONG),
     ],
