@@ -17,8 +17,9 @@ class AsyncInvokeOutputLink(BaseAwsLink):
 
     def format_link(self, *, output_s3_uri: str | None = None, **kwargs: Any) -> str:
         """Return the link to an output prefix, or nothing for what is no S3 URI."""
-        bucket, _, prefix = (output_s3_uri or "").removeprefix("s3://").partition("/")
-        if not bucket:
+        scheme, _, location = (output_s3_uri or "").partition("://")
+        bucket, _, prefix = location.partition("/")
+        if scheme != "s3" or not bucket:
             return ""
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         return super().format_link(bucket=bucket, prefix=quote(folder, safe="/"), **kwargs)

@@ -1,7 +1,7 @@
 """Decides how to find out what became of invocations. Pure: it is told what was seen, and says where to look next.
 
 A status that was seen to be final is never taken back, and the deadline is a time of the calendar, not a number of looks: a
-restart neither extends nor shortens it. It only ends the wait after a look that succeeded.
+restart neither extends nor shortens it. It ends the wait after a look that succeeded, or when looks have failed for long.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, Outcome
 
+LIST_LAG_SECONDS = 10.0
+"""How long the list may take to show an invocation that was just accepted; AWS states no figure."""
+
 _FIRST_WAIT_SECONDS = 2.0
 
 
@@ -70,7 +73,7 @@ class SubmissionWindow:
         *,
         max_in_flight: int | None,
         poll_interval: float,
-        consistency_delay: float = 10.0,
+        consistency_delay: float = LIST_LAG_SECONDS,
         max_failures: int = 8,
         longest_wait: float = 60.0,
     ) -> None:

@@ -23,14 +23,22 @@ from bedrock_async_invoke.manifest import (
     read_requests,
 )
 from bedrock_async_invoke.polling import IN_PROGRESS
-from bedrock_async_invoke.submission import Decision, Done, GiveUp, Look, Start, SubmissionWindow, Wait
+from bedrock_async_invoke.submission import (
+    LIST_LAG_SECONDS,
+    Decision,
+    Done,
+    GiveUp,
+    Look,
+    Start,
+    SubmissionWindow,
+    Wait,
+)
 
 logger = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400.0
 
-# How long the list may take to show an invocation that was just accepted; AWS states no figure.
-_LIST_LAG = timedelta(seconds=10)
+_LIST_LAG = timedelta(seconds=LIST_LAG_SECONDS)
 # How far this machine's clock may be off from Bedrock's.
 _CLOCK_MARGIN = timedelta(minutes=5)
 _RECORD_EVERY_SECONDS = 10.0
@@ -206,6 +214,8 @@ class Submitter:
 
     def _look(self) -> None:
         """Count what is in progress, and adopt what is ours and was not known to be."""
+        lagging = _now() - _LIST_LAG
+        self._unlisted = {arn: at for arn, at in self._unlisted.items() if at > lagging}
         try:
             in_progress = [] if self._submission.max_in_flight is None else self._summaries(status=IN_PROGRESS)
             since = self._look_since
@@ -215,11 +225,11 @@ class Submitter:
             self._window.list_failed(error, time.monotonic())
             return
         self._unknown_since = None
-        counted = {one["invocationArn"] for one in in_progress if self._is_of_the_model(one)}
         # One that was listed once, whatever its status, is counted by the list from then on.
-        listed = {one["invocationArn"] for one in found}
-        lagging = _now() - _LIST_LAG
-        self._unlisted = {arn: at for arn, at in self._unlisted.items() if arn not in listed and at > lagging}
+        for one in found:
+            self._unlisted.pop(one["invocationArn"], None)
+        # In either of the two looks: what the first did not show yet may be in the second.
+        counted = {one["invocationArn"] for one in found if self._takes_room(one)}
         self._window.listed(len(counted) + len(self._unlisted), self._adoptable(found))
 
     @property
@@ -233,9 +243,13 @@ class Submitter:
     def _summaries(self, **condition: Any) -> list[dict[str, Any]]:
         return [one for page in self._clients.bedrock.list_async_invokes(**condition) for one in page]
 
-    def _is_of_the_model(self, summary: Mapping[str, Any]) -> bool:
+    def _takes_room(self, summary: Mapping[str, Any]) -> bool:
         # The model may be named by its id or by its ARN; Bedrock answers with the ARN.
-        return str(summary.get("modelArn", "")).rpartition("/")[2] == self._submission.model_id.rpartition("/")[2]
+        model_id = str(summary.get("modelArn", "")).rpartition("/")[2]
+        return (
+            summary.get("status", IN_PROGRESS) == IN_PROGRESS
+            and model_id == self._submission.model_id.rpartition("/")[2]
+        )
 
     def _adoptable(self, summaries: Sequence[Mapping[str, Any]]) -> list[Invocation]:
         return [

@@ -109,8 +109,7 @@ class Watcher:
             told to stop.
         """
         while True:
-            if self._stopped:
-                raise WatchingFailedError(f"Looking was stopped. {_KEPT}")
+            self._go_on()
             decision = self._poller.decide(time.time())
             if isinstance(decision, Done):
                 if decision.deadline_exceeded:
@@ -118,7 +117,7 @@ class Watcher:
                 self._record(self._poller.statuses)
                 return None
             if isinstance(decision, Wait):
-                return decision.seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - to spread the calls
+                return decision.seconds * random.uniform(1, 1 + _JITTER)  # noqa: S311 - to spread the calls
             if isinstance(decision, GiveUp):
                 self._record(one for one in self._poller.statuses if one.status in TERMINAL)
                 raise WatchingFailedError(f"Bedrock could not be asked: {decision.reason}. {_KEPT}")
@@ -127,6 +126,10 @@ class Watcher:
             except AsyncInvokeError as error:
                 logger.warning("looking at invocations failed: %s", error)
                 self._poller.failed(error)
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise WatchingFailedError(f"Looking was stopped. {_KEPT}")
 
     def _ask(self, decision: ListSince | GetEach) -> None:
         if isinstance(decision, GetEach):
@@ -153,6 +156,7 @@ class Watcher:
         failure: AsyncInvokeError | None = None
         failed = 0
         for arn in arns:
+            self._go_on()
             try:
                 answers.append(self._clients.bedrock.get_async_invoke(arn))
             except AsyncInvokeError as error:
@@ -179,9 +183,9 @@ class Watcher:
         requests = read_requests(self._clients.read(manifest_uri) or b"", manifest_uri)
         prefixes = {one.request_id: one.output_uri for one in requests}
         return [
-            one
-            if one.output_uri
-            else replace(one, output_uri=output_folder(prefixes.get(one.request_id, ""), one.invocation_arn))
+            replace(one, output_uri=output_folder(prefixes[one.request_id], one.invocation_arn))
+            if not one.output_uri and one.request_id in prefixes
+            else one
             for one in statuses
         ]
 

@@ -32,7 +32,7 @@ class Batch:
     manifest_uri: str
 
     def key(self, number: int) -> str:
-        return f"library/picture {number}.png"
+        return f"library/what? picture #{number}.png"
 
     def uri(self, number: int) -> str:
         return f"s3://{self.bucket}/{self.key(number)}"

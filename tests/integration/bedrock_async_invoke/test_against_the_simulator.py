@@ -126,7 +126,7 @@ def test_a_connection_that_breaks_starts_nothing_twice_even_if_bedrock_forgets_i
     simulator.settings(token_lifetime_seconds=0.0, list_delay_seconds=1.0)
     simulator.faults({"kind": kind, "operation": "StartAsyncInvoke", "after": 1, "count": 1})
     pictures = batch(3)
-    summary = operator(pictures).execute(CONTEXT)
+    summary = run_quickly(operator(pictures), consistency_delay=2.0)
     assert summary["started"] + summary["adopted"] == 3
     assert summary["adopted"] == (1 if kind == "lost_response" else 0)
     assert accepted(simulator, pictures) == [0, 1, 2]
@@ -153,14 +153,16 @@ def test_an_outage_fails_saying_what_is_kept_and_a_retry_goes_on(batch, simulato
     assert accepted(simulator, pictures) == [0, 1, 2]
 
 
-def run_quickly(task) -> Any:
+def run_quickly(task, *, consistency_delay: float = 0.1) -> Any:
     """Run a task with waits as short as they can be."""
     from bedrock_async_invoke import submission, submitter
 
     window = submission.SubmissionWindow
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            submitter, "SubmissionWindow", lambda *a, **k: window(*a, **k, consistency_delay=0.1, longest_wait=0.1)
+            submitter,
+            "SubmissionWindow",
+            lambda *a, **k: window(*a, **k, consistency_delay=consistency_delay, longest_wait=0.1),
         )
         return task.execute(CONTEXT)
 
@@ -197,6 +199,45 @@ def test_killed_outright_in_the_middle_a_retry_starts_nothing_twice_even_if_bedr
     summary = operator(pictures).execute(CONTEXT)
     assert (summary["adopted"], summary["started"]) == (started, 8 - started)
     assert accepted(simulator, pictures) == list(range(8))
+
+
+def test_without_its_record_a_retry_adopts_what_bedrock_lists_even_if_bedrock_forgets_its_tokens(batch, simulator):
+    simulator.settings(token_lifetime_seconds=0.0)
+    pictures = batch(3)
+    operator(pictures).execute(CONTEXT)
+    before = pictures.lines("invocations.jsonl")
+    pictures.s3.delete_object(Bucket=pictures.bucket, Key="work/runs/r/batches/image-001/invocations.jsonl")
+    summary = operator(pictures).execute(CONTEXT)
+    assert (summary["adopted"], summary["started"]) == (3, 0)
+    adopted = pictures.lines("invocations.jsonl")
+    assert [line["invocation_arn"] for line in adopted.values()] == [line["invocation_arn"] for line in before.values()]
+    assert accepted(simulator, pictures) == [0, 1, 2]
+    assert sensor(manifest_uri=pictures.manifest_uri).execute(CONTEXT)["completed"] == 3
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerException"])
+def test_a_wait_outlives_a_list_that_fails_for_a_while(batch, simulator, code):
+    pictures = batch(2)
+    operator(pictures).execute(CONTEXT)
+    simulator.faults({"kind": "error", "operation": "ListAsyncInvokes", "code": code, "count": 4})
+    # Without botocore's own attempts each of them is a look that failed.
+    once = {"retries": {"total_max_attempts": 1}}
+    task = sensor(manifest_uri=pictures.manifest_uri, deferrable=True, botocore_config=once)
+    assert run_deferrable(task)["completed"] == 2
+    assert simulator.faults()[0]["struck"] == 4
+
+
+def test_throttled_starts_are_made_in_the_triggerer_and_none_is_refused(batch, simulator):
+    simulator.faults({"kind": "error", "operation": "StartAsyncInvoke", "code": "ThrottlingException", "rate": 0.5})
+    pictures = batch(5)
+    assert run_deferrable(operator(pictures, deferrable=True)) | {"invocations_uri": None} == {
+        "invocations_uri": None,
+        "requests": 5,
+        "started": 5,
+        "adopted": 0,
+        "refused": 0,
+    }
+    assert accepted(simulator, pictures) == [0, 1, 2, 3, 4]
 
 
 def test_one_invocation_that_fails_fails_the_task_with_bedrocks_own_message(batch, simulator):

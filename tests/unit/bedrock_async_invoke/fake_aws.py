@@ -71,6 +71,7 @@ class FakeBedrock:
         self.job_seconds = 30.0
         self.quota: int | None = None
         self.list_delay = 0.0
+        self.forgets_tokens = False
         self.jobs: dict[str, Job] = {}
         self.start_faults: deque[AsyncInvokeError | LostAnswer | None] = deque()
         self.start_errors: dict[str, AsyncInvokeError] = {}
@@ -79,6 +80,8 @@ class FakeBedrock:
         self.get_error: AsyncInvokeError | None = None
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.most_in_progress = 0
+        self.accepted: list[str] = []
+        """The token of each invocation that a Start has made."""
 
     def count(self, operation: str) -> int:
         return sum(name == operation for name, _ in self.calls)
@@ -100,10 +103,11 @@ class FakeBedrock:
         fault = self.start_faults.popleft() if self.start_faults else self.start_errors.get(token)
         if isinstance(fault, AsyncInvokeError):
             raise fault
-        if token not in self.jobs:
+        if token not in self.jobs or self.forgets_tokens:
             if self.quota is not None and self._in_progress() >= self.quota:
                 raise THROTTLED
             self.add(token, model=request["model_id"])
+            self.accepted.append(token)
             self.most_in_progress = max(self.most_in_progress, self._in_progress())
         if isinstance(fault, LostAnswer):
             raise fault.error

@@ -57,9 +57,10 @@ def test_what_is_no_uri_of_an_object_is_refused(subject, uri):
         subject.read(uri)
 
 
-def test_an_etag_comes_without_its_quotes(subject, s3):
-    s3.add_response("head_object", {"ETag": '"abc-2"'}, {"Bucket": "media", "Key": "ä/film.mp4"})
-    assert subject.etag("s3://media/ä/film.mp4") == "abc-2"
+@pytest.mark.parametrize("key", ["film.mp4", "ä/film.mp4", "a film?.mp4", "what?is=this#1.mp4", "a/../b//c.mp4", "%20"])
+def test_an_etag_comes_without_its_quotes_whatever_the_key(subject, s3, key):
+    s3.add_response("head_object", {"ETag": '"abc-2"'}, {"Bucket": "media", "Key": key})
+    assert subject.etag(f"s3://media/{key}") == "abc-2"
 
 
 def test_the_etag_of_nothing_is_none(subject, s3):

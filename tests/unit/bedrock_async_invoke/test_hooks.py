@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
@@ -89,6 +90,24 @@ def test_only_start_is_attempted_once_and_the_user_s_configuration_holds_otherwi
     assert hook._single_attempt_client.meta.config.read_timeout == 7
     assert hook._single_attempt_client.meta.region_name == "us-east-1"
     assert hook.conn.meta.config.retries["total_max_attempts"] == 10
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_answer_of_the_server_that_it_failed_ends_start_after_one_request_over_the_wire(status):
+    hook = BedrockAsyncInvokeHook(aws_conn_id=None, region_name="us-east-1", config={"retries": {"max_attempts": 9}})
+    sent = []
+
+    def answer(request, **event):
+        sent.append(request.url)
+        response = AWSResponse(request.url, status, {"x-amzn-ErrorType": "InternalServerException"}, None)
+        response._content = b"{}"
+        return response
+
+    hook._single_attempt_client.meta.events.register("before-send.bedrock-runtime.StartAsyncInvoke", answer)
+    with pytest.raises(AsyncInvokeError) as failure:
+        start(hook)
+    assert failure.value.meaning is Meaning.UNAVAILABLE
+    assert sent == [f"{URL}/async-invoke"]
 
 
 def test_the_list_is_read_page_by_page_a_thousand_at_a_time_oldest_first(hook):

@@ -24,6 +24,6 @@ def test_it_follows_the_partition():
     assert link("s3://work/o", aws_domain="amazonaws.cn").startswith("https://console.amazonaws.cn/")
 
 
-@pytest.mark.parametrize("output_s3_uri", [None, ""])
+@pytest.mark.parametrize("output_s3_uri", [None, "", "s3://", "https://work/outputs", "work/outputs"])
 def test_without_an_output_there_is_no_link(output_s3_uri):
     assert link(output_s3_uri) == ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -286,8 +287,40 @@ def test_every_template_field_is_an_argument_and_an_attribute(operator_class):
     arguments = MANY if operator_class is BedrockStartAsyncInvokeOperator else {"manifest_uri": MANIFEST}
     task = operator_class(task_id="t", **arguments, **AWS)
     assert {"manifest_uri", "aws_conn_id", "region_name", "verify"} <= set(operator_class.template_fields)
+    accepted = {name for each in operator_class.__mro__ for name in inspect.signature(each.__init__).parameters}
     for field in operator_class.template_fields:
         assert hasattr(task, field)
+        assert field in accepted
+
+
+def test_every_template_field_is_rendered():
+    one = operator(
+        model_id="{{ model }}",
+        model_input={"inputText": "{{ text }}"},
+        output_s3_uri="s3://work/{{ text }}",
+        client_request_token="{{ text }}",
+        kms_key_id="{{ text }}",
+        bucket_owner="{{ text }}",
+        tags={"run": "{{ text }}"},
+        region_name="{{ text }}",
+    )
+    one.render_template_fields({"model": MODEL, "text": "t"})
+    assert {field: getattr(one, field) for field in one.template_fields if field in vars(one)} == {
+        "model_id": MODEL,
+        "manifest_uri": None,
+        "model_input": {"inputText": "t"},
+        "output_s3_uri": "s3://work/t",
+        "client_request_token": "t",
+        "kms_key_id": "t",
+        "bucket_owner": "t",
+        "tags": {"run": "t"},
+        "aws_conn_id": None,
+        "region_name": "t",
+        "verify": False,
+    }
+    wait = BedrockAsyncInvokeSensor(task_id="wait", manifest_uri="{{ m }}", region_name="{{ r }}")
+    wait.render_template_fields({"m": MANIFEST, "r": "eu-west-1"})
+    assert (wait.manifest_uri, wait.region_name, wait.batch_name) == (MANIFEST, "eu-west-1", "video-001")
 
 
 def test_both_know_the_batch_by_its_folder():

@@ -273,6 +273,10 @@ def test_no_status_is_lost_and_the_wait_always_ends(ends, hidden, looks):
     subject, account = poller(len(ends), max_failures=100), Account(ends, hidden, looks)
     decision, now = drive(subject, account)
     assert isinstance(decision, Done)
+    assert decision.deadline_exceeded == bool(subject.pending)
+    if decision.deadline_exceeded:
+        # Later by no more than the waits after looks that failed.
+        assert subject.deadline <= now <= subject.deadline + 40.0 * len(looks)
     assert [one.request_id for one in subject.statuses] == [f"r{n}" for n in range(len(ends))]
     for one, (seconds, status) in zip(subject.statuses, ends, strict=True):
         # Without a deadline that is over, all have ended; with one, what the last looks may have missed is excused:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bedrock_async_invoke import submitter as submitter_module
+from bedrock_async_invoke.errors import AsyncInvokeError
 from bedrock_async_invoke.manifest import ManifestError
 from bedrock_async_invoke.submitter import Submission, SubmissionFailedError, Submitter, submit_blocking
 from tests.unit.bedrock_async_invoke.fake_aws import (
@@ -13,6 +18,9 @@ from tests.unit.bedrock_async_invoke.fake_aws import (
     THROTTLED,
     TIMED_OUT,
     UNAVAILABLE,
+    Clock,
+    FakeBedrock,
+    FakeClients,
     LostAnswer,
     refusal,
     request,
@@ -106,6 +114,24 @@ def test_a_second_submitter_counts_what_the_first_has_started_and_the_list_does_
     submission = Submission(MODEL, MANIFEST, max_in_flight=2, poll_interval=3, adopt_since=clock.now - 60)
     assert Submitter(clients, submission).step() is not None
     clock.sleep(1)
+    submit_blocking(Submitter(clients, submission))
+    assert bedrock.most_in_progress == 2
+
+
+def test_what_appears_in_the_list_between_its_two_looks_is_counted_all_the_same(clients, bedrock, clock):
+    bedrock.list_delay = 8.0
+    clients.put_requests(*[request(number) for number in range(6)])
+    submission = Submission(MODEL, MANIFEST, max_in_flight=2, adopt_since=clock.now - 60)
+    assert Submitter(clients, submission).step() is not None
+    clock.sleep(7.5)
+    look = bedrock.list_async_invokes
+
+    def slowly(**condition):
+        pages = list(look(**condition))
+        clock.sleep(1)
+        return pages
+
+    bedrock.list_async_invokes = slowly
     submit_blocking(Submitter(clients, submission))
     assert bedrock.most_in_progress == 2
 
@@ -334,3 +360,92 @@ def test_a_long_step_is_recorded_while_it_goes_on(clients, bedrock, clock, monke
     monkeypatch.setattr(bedrock, "start_async_invoke", slowly)
     submit_blocking(Submitter(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
     assert sorted(set(lines_seen)) == [11, 22]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would have done any more is done."""
+
+
+class Process:
+    """Bedrock and S3 as one process sees them that is killed at a Start, before or after the call has had its effect."""
+
+    def __init__(self, clients: FakeClients, starts: int | None, *, after_the_call: bool) -> None:
+        self._clients, self._starts, self._after_the_call = clients, starts, after_the_call
+        self._killed = False
+        self.bedrock = self
+        self.read, self.etag = clients.read, clients.etag
+        self.list_async_invokes = clients.bedrock.list_async_invokes
+
+    def write(self, uri: str, content: bytes) -> None:
+        if not self._killed:
+            self._clients.write(uri, content)
+
+    def start_async_invoke(self, **arguments) -> str:
+        if self._starts is not None:
+            self._starts -= 1
+        self._killed = self._starts == 0
+        if not self._killed:
+            return self._clients.bedrock.start_async_invoke(**arguments)
+        if self._after_the_call:
+            with suppress(AsyncInvokeError):
+                self._clients.bedrock.start_async_invoke(**arguments)
+        raise Killed
+
+
+FAULTS = {"none": None, "throttled": THROTTLED, "down": UNAVAILABLE, "lost": LostAnswer(TIMED_OUT)}
+RETRY_DELAY_SECONDS = 10.0  # the least, and much less than Airflow takes to notice that a process is gone
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    count=st.integers(0, 8),
+    max_in_flight=st.none() | st.integers(1, 3),
+    job_seconds=st.sampled_from([0.5, 20.0, 200.0]),
+    list_delay=st.sampled_from([0.0, 4.0, 9.9]),
+    start_faults=st.lists(st.sampled_from(list(FAULTS)), max_size=25),
+    list_faults=st.lists(st.sampled_from(["none", "throttled", "down"]), max_size=15),
+    kills=st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=5),
+    hand_over=st.booleans(),
+)
+def test_whatever_goes_wrong_nothing_is_started_twice_nor_beyond_the_window_and_all_is_on_record(
+    count, max_in_flight, job_seconds, list_delay, start_faults, list_faults, kills, hand_over
+):
+    """Bedrock forgets its tokens at once, so that only what is recorded and listed keeps from paying twice."""
+    clock = Clock()
+    bedrock = FakeBedrock(clock)
+    bedrock.job_seconds, bedrock.list_delay, bedrock.forgets_tokens = job_seconds, list_delay, True
+    bedrock.start_faults.extend(FAULTS[name] for name in start_faults)
+    bedrock.list_faults.extend(FAULTS[name] for name in list_faults)
+    clients = FakeClients(bedrock)
+    clients.put_requests(*[request(number) for number in range(count)])
+    submission = Submission(
+        MODEL, MANIFEST, max_in_flight=max_in_flight, poll_interval=5, adopt_since=clock.now - 86_400
+    )
+
+    def submit_in_one_process(starts: int | None, after_the_call: bool) -> bool:
+        process = Process(clients, starts, after_the_call=after_the_call)
+        submitter = Submitter(process, submission)
+        while (seconds := submitter.step()) is not None:
+            clock.sleep(seconds)
+            if hand_over:
+                submitter = Submitter(process, submission, try_refused_again=False)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submitter_module, "time", clock)
+        for starts, after_the_call in [*kills, *[(None, False)] * 30]:
+            try:
+                if submit_in_one_process(starts, after_the_call):
+                    break
+            except (Killed, SubmissionFailedError):
+                clock.sleep(RETRY_DELAY_SECONDS)
+        else:
+            raise AssertionError("it is never done")
+
+    assert sorted(bedrock.accepted) == sorted(f"request-{number}" for number in range(count))
+    assert max_in_flight is None or bedrock.most_in_progress <= max_in_flight
+    lines = clients.lines("invocations.jsonl")
+    assert {name: line["invocation_arn"] for name, line in lines.items()} == {
+        job.token: job.arn for job in bedrock.jobs.values()
+    }
+    assert {line["outcome"] for line in lines.values()} <= {"started", "adopted"}

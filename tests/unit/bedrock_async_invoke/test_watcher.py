@@ -138,7 +138,35 @@ def test_looks_are_spread_in_time(clients, bedrock, started):
     watcher = Watcher(clients, Watch(manifest_uri=MANIFEST, poll_interval=10))
     waits = {watcher.step() for _ in range(10)}
     assert len(waits) == 10
-    assert all(9 <= wait <= 11 for wait in waits)
+    # Never shorter: the last one ends at the deadline.
+    assert all(10 <= wait <= 11 for wait in waits)
+
+
+def test_told_to_stop_it_asks_for_no_further_invocation(clients, bedrock, started, clock):
+    started(1, 2, 3)
+    for job in bedrock.jobs.values():
+        job.hidden = True
+    watcher = Watcher(clients, Watch(manifest_uri=MANIFEST, patience=1))
+    answer = bedrock.get_async_invoke
+
+    def stop_while_it_answers(arn):
+        watcher.stop()
+        return answer(arn)
+
+    bedrock.get_async_invoke = stop_while_it_answers
+    with pytest.raises(WatchingFailedError, match=r"Looking was stopped\. The invocations go on"):
+        watcher.step()
+    assert bedrock.count("get") == 1
+    assert f"{FOLDER}/statuses.jsonl" not in clients.objects
+
+
+def test_one_of_which_neither_bedrock_nor_the_manifest_says_anything_has_no_output_folder(clients, bedrock, started):
+    started(1)
+    bedrock.jobs["request-1"].hidden = True
+    bedrock.get_error = refusal("ValidationException", "unknown")
+    del clients.objects[MANIFEST]
+    watched(clients)
+    assert clients.lines("statuses.jsonl")["request-1"]["output_uri"] == ""
 
 
 def test_one_invocation_is_followed_by_its_arn(clients, bedrock):
