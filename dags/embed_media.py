@@ -240,6 +240,8 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             from media_embeddings.reporting import committed_by
 
             context = get_current_context()
+            if context["params"]["model"] != library.model:
+                raise AirflowSkipException("the run wrote into the table of another model than the library's")
             plan_uri = context["ti"].xcom_pull(task_ids="plan", key="plan_uri")
             committed = committed_by(_storage(library), plan_uri) if plan_uri else None
             if committed is None:

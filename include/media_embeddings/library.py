@@ -68,8 +68,11 @@ class Library(BaseModel):
     schedule: str | None = "0 2 * * *"
     timezone: str = "UTC"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 50
-    max_batches: Annotated[int, Field(ge=1, le=1000)] = 65
-    """Batches grow beyond ``batch_size`` rather than exceed it: a run has at most 4 + 3 x this task instances."""
+    max_batches: Annotated[int, Field(ge=1, le=400)] = 65
+    """Batches grow beyond ``batch_size`` rather than exceed it: a run has at most 4 + 3 x this task instances.
+
+    The list of batches is an XCom: with 400 of them it stays below 64 KiB.
+    """
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5

@@ -30,7 +30,6 @@ class MediaObject:
     size_bytes: int
     last_modified: datetime
     media_type: MediaType
-    version_id: str | None = None
 
     @property
     def uri(self) -> str:

@@ -76,6 +76,15 @@ class _Outcome:
     status: Status
     reason: Reason | None = None
     rows: SegmentRows | None = None
+    version_id: str | None = None
+
+
+class _UnusableError(Exception):
+    """A completed invocation has nothing that may be merged."""
+
+    def __init__(self, code: ReasonCode, message: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(code, message)
 
 
 def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str, folder: BatchFolder) -> MergeSummary:
@@ -119,10 +128,12 @@ def _outcomes(storage: Storage, model: EmbeddingModel, folder: BatchFolder) -> l
         if (found := verdict(invocation, ended)) is not None:
             return _Outcome(one, invocation, ended, found.status, found.reason)
         assert ended is not None  # noqa: S101 - a request without a verdict has a completed invocation
-        result = _read_output(storage, model, one.media, ended)
-        if isinstance(result, Reason):
-            return _Outcome(one, invocation, ended, Status.FAILED, result)
-        return _Outcome(one, invocation, ended, Status.EMBEDDED, rows=result)
+        try:
+            rows = _read_output(storage, model, one.media, ended)
+            version_id = _unchanged_version(storage, one.media)
+        except _UnusableError as error:
+            return _Outcome(one, invocation, ended, Status.FAILED, error.reason)
+        return _Outcome(one, invocation, ended, Status.EMBEDDED, rows=rows, version_id=version_id)
 
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         return list(pool.map(outcome, planned))
@@ -139,7 +150,6 @@ def _read_objects(storage: Storage, folder: BatchFolder) -> list[PlannedObject]:
                 size_bytes=row["size_bytes"],
                 last_modified=row["last_modified"],
                 media_type=MediaType(row["media_type"]),
-                version_id=row["version_id"],
             ),
             embedding_key=row["embedding_key"],
             request_id=row["request_id"],
@@ -159,30 +169,29 @@ def _read_lines(storage: Storage, uri: str) -> Iterable[Mapping[str, Any]]:
         return []
 
 
-def _read_output(
-    storage: Storage, model: EmbeddingModel, media: MediaObject, ended: InvocationStatus
-) -> SegmentRows | Reason:
+def _read_output(storage: Storage, model: EmbeddingModel, media: MediaObject, ended: InvocationStatus) -> SegmentRows:
     # The invocation's own prefix is read, never a shared one searched.
     uri = join_uri(ended.output_uri, "output.json")
     try:
-        rows = parse_output(storage.read(uri), model, media.media_type)
-    except ObjectNotFoundError:
-        return Reason(
-            ReasonCode.OUTPUT_MISSING,
-            f"invocation {ended.invocation_arn} is Completed, but there is no {uri}",
-        )
+        return parse_output(storage.read(uri), model, media.media_type)
+    except ObjectNotFoundError as error:
+        message = f"invocation {ended.invocation_arn} is Completed, but there is no {uri}"
+        raise _UnusableError(ReasonCode.OUTPUT_MISSING, message) from error
     except OutputInvalidError as error:
-        return Reason(error.reason.code, f"{uri}: {error.reason.message}")
+        raise _UnusableError(error.reason.code, f"{uri}: {error.reason.message}") from error
+
+
+def _unchanged_version(storage: Storage, media: MediaObject) -> str | None:
+    """Return the version id of an object that is still the one that was listed: Bedrock takes no version id."""
     try:
-        present = storage.etag(media.uri)
-    except ObjectNotFoundError:
-        return Reason(ReasonCode.SOURCE_GONE, "the object was deleted while it was being embedded")
-    if present != media.etag:
-        return Reason(
-            ReasonCode.CHANGED_DURING_RUN,
-            f"the object was replaced while it was being embedded (ETag {media.etag}, now {present})",
-        )
-    return rows
+        head = storage.head(media.uri)
+    except ObjectNotFoundError as error:
+        message = "the object was deleted while it was being embedded"
+        raise _UnusableError(ReasonCode.SOURCE_GONE, message) from error
+    if head.etag != media.etag:
+        message = f"the object was replaced while it was being embedded (ETag {media.etag}, now {head.etag})"
+        raise _UnusableError(ReasonCode.CHANGED_DURING_RUN, message)
+    return head.version_id
 
 
 def _commit_rows(
@@ -222,7 +231,7 @@ def _arrow_rows(outcome: _Outcome, schema: pa.Schema, run_id: str, embedded_at: 
         "media_type": media.media_type.value,
         "embedded_month": f"{embedded_at:%Y-%m}",
         "etag": media.etag,
-        "version_id": media.version_id,
+        "version_id": outcome.version_id,
         "size_bytes": media.size_bytes,
         "last_modified": media.last_modified,
         "embedding_key": planned.embedding_key,
@@ -269,7 +278,7 @@ def _ledger_entry(
         attempts=outcome.planned.attempt,
         first_seen_at=now,
         etag=media.etag,
-        version_id=media.version_id,
+        version_id=outcome.version_id,
         size_bytes=media.size_bytes,
         last_modified=media.last_modified,
         duration_sec=outcome.rows.duration_sec if outcome.rows else None,

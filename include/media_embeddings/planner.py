@@ -61,7 +61,6 @@ OBJECTS_SCHEMA = pa.schema(
         pa.field("key", pa.string(), nullable=False),
         pa.field("media_type", pa.string(), nullable=False),
         pa.field("etag", pa.string(), nullable=False),
-        pa.field("version_id", pa.string()),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("parameters", pa.string(), nullable=False),

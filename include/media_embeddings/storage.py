@@ -50,6 +50,14 @@ def etag_of(header: str) -> str:
     return header.strip('"')
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What an object is, without its content; ``version_id`` is None in a bucket without versioning."""
+
+    etag: str
+    version_id: str | None
+
+
 @dataclass(frozen=True)
 class Storage:
     """An S3 client together with the options under which ``deltalake`` reaches the same endpoint as the same principal.
@@ -102,11 +110,12 @@ class Storage:
         bucket, key = split_uri(uri)
         self.client.upload_file(str(path), bucket, key)
 
-    def etag(self, uri: str) -> str:
-        """Return the present ETag of an object."""
+    def head(self, uri: str) -> ObjectHead:
+        """Return what an object is at present."""
         bucket, key = split_uri(uri)
         try:
-            return etag_of(self.client.head_object(Bucket=bucket, Key=key)["ETag"])
+            answer = self.client.head_object(Bucket=bucket, Key=key)
+            return ObjectHead(etag_of(answer["ETag"]), answer.get("VersionId"))
         except ClientError as error:
             if _code(error) in _NOT_FOUND:
                 raise ObjectNotFoundError(uri) from error

@@ -31,7 +31,7 @@ def test_every_media_type_is_embedded_into_rows_with_their_provenance(filled):
     assert np.linalg.norm(red["embedding"]) == pytest.approx(1.0, abs=1e-3)
     assert red["run_id"] == "run-1"
     assert red["invocation_arn"].startswith("arn:aws:bedrock:us-east-1:")
-    assert red["etag"] == filled.storage.etag(filled.uri("red.png"))
+    assert red["etag"] == filled.storage.head(filled.uri("red.png")).etag
 
     video = rows["films/a film (1)+50%20é'ß.mp4"]
     assert {row["embedding_option"] for row in video} == {"visual-text", "visual-image", "audio"}
@@ -171,3 +171,14 @@ def test_an_invocation_that_bedrock_lists_under_a_requests_token_is_adopted(fill
     assert report.totals[Status.EMBEDDED] == 4
     assert report.adopted >= 1
     assert starts(simulator) - count == 4 - report.adopted
+
+
+def test_in_a_bucket_with_versioning_rows_and_ledger_name_the_version_that_was_embedded(filled):
+    client = filled.storage.client
+    client.put_bucket_versioning(Bucket=filled.bucket, VersioningConfiguration={"Status": "Enabled"})
+    filled.put("green.png", picture("green"))
+    filled.run(media_types=["image"])
+
+    version_id = client.head_object(Bucket=filled.bucket, Key="library/green.png")["VersionId"]
+    assert filled.rows()["green.png"][0]["version_id"] == version_id
+    assert filled.ledger()["green.png"]["version_id"] == version_id
