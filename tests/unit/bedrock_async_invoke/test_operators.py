@@ -104,6 +104,8 @@ def test_a_full_window_is_waited_for_in_the_triggerer(clients, context, clock):
 
 
 def test_a_trigger_never_begins_within_the_first_seconds(clients, bedrock, context):
+    deferral = deferred(operator(**ONE, deferrable=True, poll_interval=1).execute, context)
+    assert deferral.trigger.serialize()[1]["initial_delay"] == 5
     clients.put_requests(request(1))
     bedrock.start_faults.append(THROTTLED)
     deferral = deferred(operator(**MANY, deferrable=True, poll_interval=1).execute, context)

@@ -87,6 +87,14 @@ def test_a_straggler_that_the_list_does_not_show_is_asked_for():
     assert subject.decide(NOW + 10) == Done(deadline_exceeded=False)
 
 
+def test_one_that_the_list_shows_now_and_then_is_not_asked_for():
+    subject = poller(1, patience=2)
+    for shown in ([], [summary(0, "InProgress")], [], [summary(0, "InProgress")]):
+        assert isinstance(subject.decide(NOW), ListSince)
+        subject.listed(shown)
+        assert isinstance(subject.decide(NOW), Wait)
+
+
 def test_a_page_that_lags_behind_does_not_take_back_an_end():
     subject = poller(2)
     subject.decide(NOW)

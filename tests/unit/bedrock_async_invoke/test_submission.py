@@ -115,6 +115,7 @@ def test_lost_answers_to_calls_that_had_their_effect_do_not_give_up():
     for number in range(20):
         subject.listed(0, [])
         subject.start_failed(f"r{number}", TIMED_OUT, 0)
+        assert not isinstance(subject.decide(0), GiveUp)
         subject.listed(0, [Invocation(f"r{number}", "arn", Outcome.ADOPTED)])
     assert subject.decide(0) == Done()
 
@@ -125,6 +126,14 @@ def test_a_list_that_fails_in_a_row_gives_up_before_anything_is_started():
         assert subject.decide(now) == Look()
         subject.list_failed(UNAVAILABLE, now)
     assert isinstance(subject.decide(300), GiveUp)
+
+
+def test_a_look_that_succeeds_ends_the_row_of_looks_that_failed():
+    subject = window(max_failures=2)
+    for now in range(0, 1000, 100):
+        subject.list_failed(UNAVAILABLE, now)
+        assert isinstance(subject.decide(now), Wait)
+        subject.listed(0, [])
 
 
 def test_a_list_that_is_refused_gives_up_at_once():

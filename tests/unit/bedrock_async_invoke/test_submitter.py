@@ -136,6 +136,14 @@ def test_what_appears_in_the_list_between_its_two_looks_is_counted_all_the_same(
     assert bedrock.most_in_progress == 2
 
 
+def test_one_that_the_list_never_shows_takes_no_room_for_ever(clients, bedrock, submit, clock):
+    bedrock.list_delay = 1e6
+    clients.put_requests(*[request(number) for number in range(3)])
+    begin = clock.now
+    assert submit(max_in_flight=1, poll_interval=5).summary()["started"] == 3
+    assert clock.now - begin < 60
+
+
 def test_jobs_that_end_between_two_looks_take_no_room(clients, bedrock, submit, clock):
     bedrock.job_seconds = 0.5
     clients.put_requests(*[request(number) for number in range(6)])
@@ -344,6 +352,23 @@ def test_told_to_stop_it_starts_nothing_more_and_keeps_what_was_started(clients,
     with pytest.raises(SubmissionFailedError, match=r"Submitting was stopped\. 2 of 5 requests have an outcome"):
         submit_blocking(submitter)
     assert len(outcomes(clients)) == 2
+
+
+def test_told_to_stop_it_does_not_wait_for_the_next_look(clients, bedrock, clock, monkeypatch):
+    clients.put_requests(request(1), request(2))
+    submission = Submission(MODEL, MANIFEST, max_in_flight=1, poll_interval=600, adopt_since=clock.now)
+    submitter = Submitter(clients, submission)
+    sleep, begin = clock.sleep, clock.now
+
+    def stop_in_the_first_minute(seconds):
+        sleep(seconds)
+        if clock.now > begin + 60:
+            submitter.stop()
+
+    monkeypatch.setattr(clock, "sleep", stop_in_the_first_minute)
+    with pytest.raises(SubmissionFailedError, match="Submitting was stopped"):
+        submit_blocking(submitter)
+    assert clock.now - begin < 62
 
 
 def test_a_long_step_is_recorded_while_it_goes_on(clients, bedrock, clock, monkeypatch):

@@ -210,6 +210,16 @@ async def test_a_trigger_that_runs_a_second_time_starts_nothing_twice(clients, q
     assert quick.count("start") == 2
 
 
+async def test_it_does_not_ask_again_for_what_its_task_was_refused_a_moment_ago(clients, quick):
+    clients.put_requests(request(1), request(2))
+    clients.objects[f"{FOLDER}/invocations.jsonl"] = json.dumps(
+        {"request_id": "request-1", "invocation_arn": None, "outcome": "refused", "error_code": "ValidationException"}
+    ).encode()
+    event = await event_of(BedrockStartAsyncInvokeTrigger(**START))
+    assert (event["started"], event["refused"]) == (1, 1)
+    assert quick.count("start") == 1
+
+
 async def test_an_outage_is_an_error_event_that_says_what_a_retry_does(clients, quick, monkeypatch):
     quick.list_faults.extend([UNAVAILABLE] * 20)
     clients.put_requests(request(1))
