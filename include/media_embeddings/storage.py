@@ -155,6 +155,7 @@ def _table_options(session: Session, client: S3Client) -> dict[str, str]:
         options |= {name: value for name, value in keys.items() if value}
     # AWS's own endpoints are derived from the region: naming one would switch virtual-hosted addressing off.
     if ".amazonaws." not in client.meta.endpoint_url:
-        options["AWS_ENDPOINT_URL"] = client.meta.endpoint_url
+        # Of all the names that the table writer knows, this one is not overruled by the environment.
+        options["AWS_ENDPOINT_URL_S3"] = client.meta.endpoint_url
         options["AWS_ALLOW_HTTP"] = str(client.meta.endpoint_url.startswith("http://")).lower()
     return options

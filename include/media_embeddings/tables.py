@@ -1,7 +1,16 @@
 """The three Delta tables of a library: embeddings, ledger, invocations.
 
-Every write is one commit that either replaces whole keys or appends, is safe beside other writers (a conditional PUT on
-the transaction log), and changes nothing when it is repeated under the same commit id.
+A write has two steps. First its files: the new rows, and for every file that holds rows of a replaced object another one
+with the rest of its rows. Then one small commit that adds and removes files, and that is refused if anybody has
+committed since the table was looked at (a conditional PUT on the transaction log). Only that commit competes with other
+writers: after a refusal the table is looked at again, and what is already written stays written. So
+
+- all rows of an object are replaced in one commit, or none;
+- a file is rewritten only if it holds rows of a replaced object, and keeps its own range of URIs;
+- a commit that is repeated under its commit id changes nothing.
+
+Files of a write that was given up, or of a process that was killed, are in no commit; no reader sees them, and vacuum
+removes them.
 """
 
 from __future__ import annotations
@@ -10,20 +19,17 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction, RemoveAction
+from pyarrow.fs import FileSelector, PyFileSystem
 
 from media_embeddings.schemas import (
     EMBEDDINGS_PARTITIONS,
@@ -33,18 +39,21 @@ from media_embeddings.schemas import (
     embeddings_schema,
 )
 from media_embeddings.storage import join_uri
+from media_embeddings.table_files import File, Files, Layout, now
 
 logger = logging.getLogger(__name__)
 
-_MOST_TRIES = 20
-_LONGEST_WAIT_SECONDS = 5.0
-# Statistics that were cut off would let a replacement pass over the file that holds its rows: S3 keys have up to 1,024
-# bytes (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html), the bucket's name standing before.
-_STATISTICS_BYTES = 2048
+_MOST_TRIES = 40
+_LONGEST_WAIT_SECONDS = 3.0
+_PARALLEL_READS = 8
 
 
 class TableBusyError(Exception):
     """Other writers were faster than this one too many times in a row."""
+
+
+class TableUnreadableError(Exception):
+    """A table's files are there, but not the log that says which of them count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,52 +63,13 @@ class Commit:
     version: int
     rows: int
     replaced: int
-    """Keys whose earlier rows this commit replaced."""
+    """Objects whose earlier rows this commit replaced."""
     repeated: bool
     """Whether an earlier call had already made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """How a table is laid out: its columns, its partitions, and by which column rows are found and sorted."""
-
-    schema: pa.Schema
-    partitions: tuple[str, ...]
-    sort: tuple[str, ...]
-
-    @property
-    def writer(self) -> WriterProperties:
-        return _writer(tuple(field.name for field in self.schema if field.type == pa.string()))
-
-    @property
-    def configuration(self) -> dict[str, str | None]:
-        skipping = [name for name in self.sort if name not in self.partitions]
-        return {
-            "delta.dataSkippingStatsColumns": ",".join(skipping),
-            # Commit ids are remembered for as long as a task may still be cleared and repeat its commit.
-            "delta.setTransactionRetentionDuration": "interval 90 days",
-        }
-
-
-_LEDGER = _Layout(LEDGER_SCHEMA, LEDGER_PARTITIONS, ("media_uri",))
-_INVOCATIONS = _Layout(INVOCATIONS_SCHEMA, (), ("media_uri",))
-
-
-@cache
-def _writer(strings: tuple[str, ...]) -> WriterProperties:
-    """Return how files are written: vectors split by byte position, so that zstd finds something to compress.
-
-    A nested column can't be named, so the vectors get the default; string columns are named, since they can't have it.
-    """
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=1,
-        statistics_truncate_length=_STATISTICS_BYTES,
-        default_column_properties=ColumnProperties(dictionary_enabled=False, encoding="BYTE_STREAM_SPLIT"),
-        column_properties={
-            name: ColumnProperties(dictionary_enabled=False, encoding="DELTA_BYTE_ARRAY") for name in strings
-        },
-    )
+_LEDGER = Layout(LEDGER_SCHEMA, LEDGER_PARTITIONS, ("media_uri",))
+_INVOCATIONS = Layout(INVOCATIONS_SCHEMA, (), ("media_uri",))
 
 
 class Tables:
@@ -132,10 +102,14 @@ class Tables:
 
         :param rows: of :func:`~media_embeddings.schemas.embeddings_schema`, whole objects.
         :param commit_id: names what is committed: a second commit under the same id changes nothing.
-        :raises TableBusyError: if other writers were faster too often; nothing was written then.
+        :raises ValueError: if a vector has another length, or a segment of an object is there twice.
+        :raises TableBusyError: if other writers were faster too often; nothing was committed then.
         """
-        layout = _Layout(embeddings_schema(dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index"))
-        return self._replace(self.embeddings_uri(model_name), layout, lambda _: rows, _uris(rows), "", commit_id)
+        layout = Layout(embeddings_schema(dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index"))
+        if not pc.all(pc.equal(pc.list_value_length(rows["embedding"]), dimension), min_count=0).as_py():
+            raise ValueError(f"the table of {model_name} has vectors of {dimension} numbers, and some rows have not")
+        _refuse_duplicates(rows, ["media_uri", "segment_index"])
+        return self._commit(self.embeddings_uri(model_name), layout, rows, commit_id=commit_id)
 
     def read_ledger(
         self, model_name: str, uri_prefixes: Sequence[str] | None, columns: Sequence[str] | None = None
@@ -144,78 +118,104 @@ class Tables:
 
         An absent ledger is empty. One that can't be read raises: what is unknown must not be taken for new.
         """
-        table = self._open(self.ledger_uri)
         names = list(columns) if columns is not None else LEDGER_SCHEMA.names
+        schema = pa.schema([LEDGER_SCHEMA.field(name) for name in names])
+        table = self._open(self.ledger_uri)
         if table is None:
-            return pa.schema([LEDGER_SCHEMA.field(name) for name in names]).empty_table()
-        condition = pc.field("model") == model_name
-        if uri_prefixes is not None:
-            below = pc.scalar(False)
-            for prefix in uri_prefixes:
-                below = below | pc.starts_with(pc.field("media_uri"), prefix)
-            condition = condition & below
-        return table.to_pyarrow_dataset().to_table(columns=names, filter=condition)
+            return schema.empty_table()
+        files = Files(self.ledger_uri, self._options, _LEDGER)
+        prefixes = None if uri_prefixes is None else tuple(uri_prefixes)
+        wanted = [
+            file
+            for file in files.of(table)
+            if file.partition_values["model"] == model_name and file.may_hold_prefix(prefixes)
+        ]
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            parts = list(pool.map(lambda file: files.read(file, names, _below(prefixes)), wanted))
+        return pa.concat_tables(parts) if parts else schema.empty_table()
 
     def update_ledger(self, rows: pa.Table) -> Commit | None:
         """Replace the ledger's rows of the same ``(media_uri, model)``; ``first_seen_at`` of a known object is kept.
 
         :param rows: of :data:`~media_embeddings.schemas.LEDGER_SCHEMA`, all of one model.
+        :raises ValueError: if the rows are of several models, or an object is there twice.
+        :raises TableBusyError: if other writers were faster too often; nothing was committed then.
         """
         if rows.num_rows == 0:
             return None
         models = pc.unique(rows["model"]).to_pylist()
         if len(models) != 1:
             raise ValueError(f"ledger rows of several models in one commit: {models}")
-        condition = f"model = {_quoted(models[0])} AND "
-
-        def with_first_seen(table: DeltaTable) -> pa.Table:
-            return _keep_first_seen(rows, _found(table, _uris(rows), models[0], ["media_uri", "first_seen_at"]))
-
-        return self._replace(self.ledger_uri, _LEDGER, with_first_seen, _uris(rows), condition, None, models[0])
+        _refuse_duplicates(rows, ["media_uri"])
+        return self._commit(
+            self.ledger_uri,
+            _LEDGER,
+            rows,
+            within={"model": models[0]},
+            remembered=("first_seen_at",),
+            amended=_with_first_seen,
+        )
 
     def append_invocations(self, rows: pa.Table, commit_id: str) -> Commit:
-        """Append rows of :data:`~media_embeddings.schemas.INVOCATIONS_SCHEMA`, once for each commit id."""
-        return self._replace(self.invocations_uri, _INVOCATIONS, lambda _: rows, [], "", commit_id)
+        """Append rows of :data:`~media_embeddings.schemas.INVOCATIONS_SCHEMA`, once for each commit id.
 
-    def _replace(
+        :raises TableBusyError: if other writers were faster too often; nothing was committed then.
+        """
+        return self._commit(self.invocations_uri, _INVOCATIONS, rows, replaces=False, commit_id=commit_id)
+
+    def _commit(
         self,
         uri: str,
-        layout: _Layout,
-        rows_for: Callable[[DeltaTable], pa.Table],
-        media_uris: Sequence[str],
-        condition: str,
-        commit_id: str | None,
-        model: str | None = None,
+        layout: Layout,
+        rows: pa.Table,
+        *,
+        replaces: bool = True,
+        commit_id: str | None = None,
+        **details: Any,
     ) -> Commit:
+        table = self._create(uri, layout)
+        change = _Change(Files(uri, self._options, layout), rows, replaces=replaces, **details)
         for attempt in range(_MOST_TRIES):
-            table = self._create(uri, layout)
             if commit_id is not None and table.transaction_version(commit_id) is not None:
                 return Commit(table.version(), 0, 0, repeated=True)
-            present = pc.unique(_found(table, media_uris, model, ["media_uri"])["media_uri"]) if media_uris else []
-            rows = rows_for(table).sort_by([(name, "ascending") for name in layout.sort])
-            transactions = [] if commit_id is None else [Transaction(commit_id, 1)]
-            # Only the files that hold rows of a replaced object are rewritten.
-            predicate = f"{condition}media_uri IN ({', '.join(map(_quoted, media_uris))})" if present else None
+            version = table.version()
             try:
-                _write(table, layout, rows, predicate, transactions)
-            except (CommitFailedError, DeltaError) as error:
-                if not _is_conflict(error):
+                replaced = change.commit(table, commit_id)
+            except CommitFailedError as error:
+                table.update_incremental()
+                # Refused, and not because of another writer: trying again would not help.
+                if table.version() == version:
                     raise
                 logger.info("%s: another writer was faster (%s); trying again", uri, error)
-                time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.1 * 2**attempt)))  # noqa: S311 - jitter
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT_SECONDS, 0.05 * 2**attempt)))  # noqa: S311 - jitter
+                table.update_incremental()
                 continue
-            return Commit(table.version(), rows.num_rows, len(present), repeated=False)
+            return Commit(version + 1, rows.num_rows, replaced, repeated=False)
         raise TableBusyError(
-            f"{uri}: other writers were faster {_MOST_TRIES} times in a row; nothing was written, the task tries again"
+            f"{uri}: other writers were faster {_MOST_TRIES} times in a row; nothing was committed, "
+            "and the task can be tried again"
         )
 
     def _open(self, uri: str) -> DeltaTable | None:
         try:
             return DeltaTable(uri, storage_options=self._options)
-        except TableNotFoundError:
+        except TableNotFoundError as error:
+            if self._holds_data(uri):
+                raise TableUnreadableError(
+                    f"{uri} has data files, but no transaction log that says which of them count; nothing was read or "
+                    "written. Restore _delta_log (from a bucket version or a backup), or move the files away to start anew"
+                ) from error
             return None
 
-    def _create(self, uri: str, layout: _Layout) -> DeltaTable:
+    def _holds_data(self, uri: str) -> bool:
+        try:
+            filesystem = PyFileSystem(DeltaStorageHandler(uri, self._options))
+        except TableNotFoundError:  # a local folder that does not exist
+            return False
+        found = filesystem.get_file_info(FileSelector("", recursive=True))
+        return any(info.is_file and not info.path.startswith("_delta_log/") for info in found)
+
+    def _create(self, uri: str, layout: Layout) -> DeltaTable:
         if (table := self._open(uri)) is not None:
             return table
         try:
@@ -234,60 +234,124 @@ class Tables:
             return table
 
 
-def _write(
-    table: DeltaTable, layout: _Layout, rows: pa.Table, predicate: str | None, transactions: list[Transaction]
-) -> None:
-    # Conflicts are not retried here: what is replaced has to be looked up again after another writer's commit.
-    commit = CommitProperties(max_commit_retries=0, app_transactions=transactions)
-    if predicate is None:
-        write_deltalake(table, rows, mode="append", writer_properties=layout.writer, commit_properties=commit)
-    else:
-        write_deltalake(
-            table,
-            rows,
-            mode="overwrite",
-            predicate=predicate,
-            writer_properties=layout.writer,
-            commit_properties=commit,
+class _Change:
+    """One change to a table. What it writes it writes once, however often its commit has to be tried.
+
+    :param rows: what the table gets.
+    :param replaces: whether rows of the same objects go; the table is not searched otherwise.
+    :param within: partition values outside of which nothing is replaced.
+    :param remembered: columns of the replaced rows that ``amended`` is given beside ``media_uri``.
+    :param amended: returns the rows with what is taken over from the replaced ones.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        rows: pa.Table,
+        *,
+        replaces: bool,
+        within: Mapping[str, str] | None = None,
+        remembered: Sequence[str] = (),
+        amended: Callable[[pa.Table, pa.Table], pa.Table] | None = None,
+    ) -> None:
+        self._files = files
+        self._rows = rows
+        self._uris: list[str] = sorted(pc.unique(rows["media_uri"]).to_pylist()) if replaces else []
+        self._within = within or {}
+        self._remembered = ["media_uri", *remembered]
+        self._amended = amended
+        # A file never changes, so that what was found in it and written from it holds for as long as it counts.
+        self._held: dict[str, pa.Table] = {}
+        self._rests: dict[str, list[AddAction]] = {}
+        self._written: tuple[pa.Table, list[AddAction]] | None = None
+
+    def commit(self, table: DeltaTable, commit_id: str | None) -> int:
+        """Commit on top of the table's version, and return how many objects were replaced.
+
+        :raises CommitFailedError: if that version is no longer the latest one.
+        """
+        holding = self._holding(table)
+        replaced = pa.concat_tables([self._held[file.path] for file in holding]) if holding else None
+        added = self._rows_written(replaced)
+        removed = [
+            RemoveAction(file.path, True, now(), file.size_bytes, dict(file.partition_values)) for file in holding
+        ]
+        rests = [add for file in holding for add in self._rest_written(file)]
+        table.create_write_transaction(
+            [*added, *rests, *removed],
+            "append",
+            table.schema(),
+            partition_by=list(self._files.layout.partitions),
+            # Conflicts are not resolved there: what is to be replaced has to be looked up again after every commit.
+            commit_properties=CommitProperties(
+                max_commit_retries=0,
+                app_transactions=[] if commit_id is None else [Transaction(commit_id, 1, now())],
+            ),
         )
+        return 0 if replaced is None else len(pc.unique(replaced["media_uri"]))
+
+    def _holding(self, table: DeltaTable) -> list[File]:
+        """Return the files that hold rows of a replaced object."""
+        if not self._uris:
+            return []
+        candidates = [
+            file
+            for file in self._files.of(table)
+            if self._within.items() <= file.partition_values.items() and file.uris_within(self._uris)
+        ]
+        unknown = [file for file in candidates if file.path not in self._held]
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            found = pool.map(
+                lambda file: self._files.read(file, self._remembered, _among(file.uris_within(self._uris))), unknown
+            )
+            self._held |= dict(zip([file.path for file in unknown], found, strict=True))
+        return [file for file in candidates if self._held[file.path].num_rows]
+
+    def _rows_written(self, replaced: pa.Table | None) -> list[AddAction]:
+        rows = self._rows if self._amended is None or replaced is None else self._amended(self._rows, replaced)
+        if self._written is None or not self._written[0].equals(rows):
+            self._written = rows, self._files.write(rows)
+        return self._written[1]
+
+    def _rest_written(self, file: File) -> list[AddAction]:
+        if file.path not in self._rests:
+            among = _among(file.uris_within(self._uris))
+            rest = self._files.read(file, self._files.layout.schema.names, lambda rows: pc.invert(among(rows)))
+            self._rests[file.path] = self._files.write(rest)
+        return self._rests[file.path]
 
 
-def _found(table: DeltaTable, media_uris: Sequence[str], model: str | None, columns: Sequence[str]) -> pa.Table:
-    """Return columns of the rows of these objects; only files whose statistics admit one of them are read."""
-    uri = pc.field("media_uri")
-    condition = (uri >= min(media_uris)) & (uri <= max(media_uris)) & uri.isin(pa.array(media_uris, pa.string()))
-    if model is not None:
-        condition = (pc.field("model") == model) & condition
-    return table.to_pyarrow_dataset().to_table(columns=list(columns), filter=condition)
-
-
-def _keep_first_seen(rows: pa.Table, known: pa.Table) -> pa.Table:
-    first = dict(zip(known["media_uri"].to_pylist(), known["first_seen_at"].to_pylist(), strict=True))
-    if not first:
-        return rows
-    seen = [
-        first.get(uri, now)
-        for uri, now in zip(rows["media_uri"].to_pylist(), rows["first_seen_at"].to_pylist(), strict=True)
-    ]
+def _with_first_seen(rows: pa.Table, replaced: pa.Table) -> pa.Table:
+    known = pc.index_in(rows["media_uri"], value_set=replaced["media_uri"].combine_chunks())
+    first = replaced["first_seen_at"].combine_chunks().take(known.combine_chunks())
     position = rows.schema.get_field_index("first_seen_at")
-    field = rows.schema.field("first_seen_at")
-    return rows.set_column(position, field, pa.array(seen, field.type))
-
-
-def _uris(rows: pa.Table) -> list[str]:
-    uris: list[str] = pc.unique(rows["media_uri"]).to_pylist()
-    return uris
-
-
-def _quoted(value: str) -> str:
-    """Return a string literal of DataFusion's SQL, in which only the quote is special."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _is_conflict(error: DeltaError) -> bool:
-    # The package has one class for what another writer caused, and one for everything else; which one a conflict comes
-    # as depends on where it was noticed.
-    text = str(error).lower()
-    return isinstance(error, CommitFailedError) or any(
-        words in text for words in ("conflict", "concurrent", "transaction failed", "version already exists")
+    return rows.set_column(
+        position, rows.schema.field(position), pc.coalesce(pa.chunked_array([first]), rows["first_seen_at"])
     )
+
+
+def _among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:
+    values = pa.array(uris, pa.string())
+    return lambda rows: pc.is_in(rows["media_uri"], value_set=values)
+
+
+def _below(prefixes: Sequence[str] | None) -> Callable[[pa.Table], pa.Array] | None:
+    if prefixes is None:
+        return None
+
+    def condition(rows: pa.Table) -> pa.Array:
+        below = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
+        for prefix in prefixes:
+            below = pc.or_(below, pc.starts_with(rows["media_uri"], prefix))
+        return below
+
+    return condition
+
+
+def _refuse_duplicates(rows: pa.Table, key: list[str]) -> None:
+    counted = rows.select(key).group_by(key).aggregate([([], "count_all")])
+    twice = counted.filter(pc.greater(counted["count_all"], 1))
+    if twice.num_rows:
+        raise ValueError(
+            f"{twice.num_rows} rows have the {' and '.join(key)} of another, first {twice['media_uri'][0]}"
+        )

@@ -87,7 +87,7 @@ def test_the_table_writer_gets_the_same_credentials_and_endpoint():
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_SESSION_TOKEN": "token",
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
         "AWS_ALLOW_HTTP": "true",
     }
 
@@ -96,7 +96,7 @@ def test_on_aws_no_endpoint_is_named(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
-    assert "AWS_ENDPOINT_URL" not in Storage.of_session(session()).table_options
+    assert "AWS_ENDPOINT_URL_S3" not in Storage.of_session(session()).table_options
 
 
 def test_credentials_stay_out_of_the_representation():
