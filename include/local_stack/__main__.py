@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -90,4 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Having read a table, the interpreter may abort while it ends, which would hide whether the run succeeded: Arrow's
+    # threads may let go of a Python file too late (https://github.com/apache/arrow/issues/34314).
+    os._exit(code)
