@@ -108,9 +108,7 @@ def _report(library: Library) -> dict[str, Any]:
     plan_uri = instance.xcom_pull(task_ids="plan", key="plan_uri")
     if listing is None or plan_uri is None:
         unfinished = "list_media" if listing is None else "plan"
-        raise AirflowFailException(
-            f"{unfinished} failed, so nothing was submitted and no table was changed; its log says why"
-        )
+        raise AirflowFailException(f"{unfinished} failed, so nothing was submitted; its log says why")
     report = report_run(_storage(library), library, folder, listing, plan_uri)
     if not report.succeeded:
         raise AirflowFailException("; ".join(report.problems))
@@ -118,7 +116,8 @@ def _report(library: Library) -> dict[str, Any]:
 
 
 def _embed_media(dag_id: str, library: Library) -> DAG:
-    asset = Asset(name=f"{library.name}_embeddings", uri=library.embeddings_uri)
+    # Named by its URI, since two libraries may write the same table.
+    asset = Asset(library.embeddings_uri)
 
     with DAG(
         dag_id=dag_id,

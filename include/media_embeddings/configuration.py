@@ -53,7 +53,7 @@ def load_configuration(path: Path | None = None) -> Configuration:
     """
     path = path or configuration_path()
     root = _root(path)
-    document = _value(root)
+    document = _value(path, root)
     allowed = "the top level has one key, `libraries`, a mapping from a library's name to its settings"
     if not isinstance(document, dict) or set(document) != {"libraries"}:
         raise ConfigurationError(path, _line(root, ()), "libraries", allowed)
@@ -132,10 +132,14 @@ def _root(path: Path) -> yaml.Node:
     return root
 
 
-def _value(root: yaml.Node) -> Any:
+def _value(path: Path, root: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(root)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise ConfigurationError(path, line, "libraries", f"is not plain YAML: {error}") from error
     finally:
         loader.dispose()
 

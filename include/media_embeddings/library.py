@@ -68,10 +68,10 @@ class Library(BaseModel):
     schedule: str | None = "0 2 * * *"
     timezone: str = "UTC"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 50
-    max_batches: Annotated[int, Field(ge=1, le=400)] = 65
+    max_batches: Annotated[int, Field(ge=1, le=300)] = 65
     """Batches grow beyond ``batch_size`` rather than exceed it: a run has at most 4 + 3 x this task instances.
 
-    The list of batches is an XCom: with 400 of them it stays below 64 KiB.
+    The list of batches is an XCom: with 300 of them it stays below 64 KiB.
     """
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
@@ -81,7 +81,7 @@ class Library(BaseModel):
     bucket_owner: AccountId | None = None
     kms_key_id: KmsKeyArn | None = None
     owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"
-    tags: tuple[str, ...] = ()
+    tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = ()
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -89,6 +89,12 @@ class Library(BaseModel):
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError("must be a list with at least 1 s3://bucket/prefix")
         return value
+
+    @field_validator("sources")
+    @classmethod
+    def _a_bucket_ends_with_a_slash(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Compared as prefixes, s3://media would take in s3://media-archive.
+        return tuple(source if source.count("/") > 2 else f"{source}/" for source in value)
 
     @field_validator("schedule")
     @classmethod
@@ -148,10 +154,11 @@ class Library(BaseModel):
     def _written_places_are_apart_from_the_sources(self) -> Self:
         for setting, place in (("tables", self.tables), ("work", self.work)):
             for source in self.sources:
-                if is_below(place, source):
+                folder = f"{place.rstrip('/')}/"
+                if folder.startswith(source) or source.startswith(folder):
                     raise WrongSettingError(
                         setting,
-                        f"{place} lies below the source {source}; sources are never written, choose a place outside",
+                        f"{place} and the source {source}; overlap; sources are never written, choose another place",
                     )
         if is_below(self.tables, self.work) or is_below(self.work, self.tables):
             raise WrongSettingError(

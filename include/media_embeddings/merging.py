@@ -35,7 +35,7 @@ from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.results import OutputInvalidError, SegmentRows, parse_output
 from media_embeddings.run_folder import BatchFolder
 from media_embeddings.schemas import embeddings_schema
-from media_embeddings.storage import ObjectNotFoundError, Storage, join_uri
+from media_embeddings.storage import ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
     tables.update_ledger(ledger_table([_ledger_entry(one, library, model, run_id, embedded_at) for one in outcomes]))
     attempts = [_invocation_entry(one, library, model, run_id, embedded_at) for one in outcomes if one.invocation]
     if attempts:
-        tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", outcomes))
+        tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", run_id, outcomes))
     _write_outcomes(storage, folder, outcomes)
     _log(folder, outcomes)
     return MergeSummary(
@@ -185,6 +185,8 @@ def _unchanged_version(storage: Storage, media: MediaObject) -> str | None:
     """Return the version id of an object that is still the one that was listed: Bedrock takes no version id."""
     try:
         head = storage.head(media.uri)
+    except ObjectUnreadableError as error:
+        raise _UnusableError(ReasonCode.ACCESS_DENIED, str(error)) from error
     except ObjectNotFoundError as error:
         message = "the object was deleted while it was being embedded"
         raise _UnusableError(ReasonCode.SOURCE_GONE, message) from error
@@ -202,16 +204,19 @@ def _commit_rows(
         return None
     schema = embeddings_schema(model.dimension)
     rows = pa.concat_tables([_arrow_rows(one, schema, run_id, embedded_at) for one in embedded])
-    commit = tables.commit_embeddings(model.name, model.dimension, rows, commit_id=_commit_id("embeddings", embedded))
+    commit = tables.commit_embeddings(
+        model.name, model.dimension, rows, commit_id=_commit_id("embeddings", run_id, embedded)
+    )
     return commit.version
 
 
-def _commit_id(table: str, outcomes: Sequence[_Outcome]) -> str:
+def _commit_id(table: str, run_id: str, outcomes: Sequence[_Outcome]) -> str:
     """Name a commit by what it says, so that a merge that is repeated commits nothing twice.
 
-    Statuses are part of it: a merge that was cleared after more of its invocations had ended has more to say.
+    Statuses are part of it: a merge that was cleared after more of its invocations had ended has more to say. So is the
+    run: content that goes back to what it was has the request id of then, and has to be committed again.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(run_id.encode())
     for line in sorted(f"{one.planned.request_id} {one.status}" for one in outcomes):
         digest.update(line.encode())
     return f"{table}-{digest.hexdigest()[:40]}"

@@ -35,7 +35,7 @@ from media_embeddings.planning import (
 )
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.run_folder import BatchFolder, PlanFolder, RunFolder
-from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, Storage, join_uri
+from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ _LEDGER_COLUMNS = (
     "attempts",
     "etag",
     "parameters",
+    "request_id",
     "run_id",
 )
 OBJECTS_SCHEMA = pa.schema(
@@ -204,6 +205,8 @@ def _text_reader(storage: Storage) -> Callable[[PlannedObject], str | Reason]:
             return Reason(ReasonCode.SOURCE_GONE, "the object was deleted after it had been listed")
         except ObjectChangedError:
             return Reason(ReasonCode.CHANGED_DURING_RUN, "the object was replaced after it had been listed")
+        except ObjectUnreadableError as error:
+            return Reason(ReasonCode.ACCESS_DENIED, str(error))
         except UnicodeDecodeError as error:
             return Reason(ReasonCode.CORRUPT, f"the text is not UTF-8 (byte {error.start}); save it as UTF-8")
         if not text.strip():

@@ -161,6 +161,7 @@ class _Known:
     reason_code: str | None
     reason: str | None
     attempts: int
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +198,12 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
     if known is not None and not purpose.force and (verdict := _standing_verdict(known, purpose)) is not None:
         return _settle(row, *verdict, key)
     attempt = _next_attempt(known)
+    # An attempt that was deferred has its token already, a forced one among them: another would be paid for again.
+    deferred = known.request_id if known and known.status is Status.DEFERRED and not purpose.force else None
     return PlannedObject(
         media=media,
         embedding_key=key,
-        request_id=request_id(key, attempt, forced_by=purpose.run_id if purpose.force else None),
+        request_id=deferred or request_id(key, attempt, forced_by=purpose.run_id if purpose.force else None),
         attempt=attempt,
         parameters=parameters,
     )
@@ -208,6 +211,8 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
 
 def _standing_verdict(known: _Known, purpose: Purpose) -> tuple[Status, Reason] | None:
     """Return what an earlier run has settled for this content, or None where it is to be tried again."""
+    if known.status is Status.REJECTED and known.reason_code == ReasonCode.EMPTY_OBJECT:
+        return Status.REJECTED, Reason(ReasonCode.EMPTY_OBJECT, known.reason or "")
     if known.status not in (Status.FAILED, Status.QUARANTINED):
         return None
     reason = Reason(ReasonCode(known.reason_code or ReasonCode.SERVICE_ERROR), known.reason or "")
@@ -293,14 +298,15 @@ class _Comparison:
         """Yield the listed objects that are not unchanged."""
         cursor = self.connection.execute(
             f"""SELECT listing.media_uri, bucket, key, listing.media_type, listing.etag, listing.size_bytes,
-                       listing.last_modified, ledger.status, ledger.reason_code, ledger.reason, ledger.attempts
+                       listing.last_modified, ledger.status, ledger.reason_code, ledger.reason, ledger.attempts,
+                       ledger.request_id
                 {_JOINED} WHERE NOT {_IS_UNCHANGED}""",
             _unchanged_arguments(self.purpose),
         )
         while rows := cursor.fetchmany(10_000):
             for row in rows:
-                *listed, status, code, reason, attempts = row
-                known = None if status is None else _Known(Status(status), code, reason, attempts or 0)
+                *listed, status, code, reason, attempts, known_id = row
+                known = None if status is None else _Known(Status(status), code, reason, attempts or 0, known_id)
                 yield _Row(*[*listed, known])
 
 
@@ -345,6 +351,6 @@ def _missing(listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str])
     return connection.execute(
         # Only the number of placeholders is put into the statement.
         f"""SELECT coalesce(media_type, 'unsupported'), count(*) FROM ledger ANTI JOIN listing USING (media_uri)
-            WHERE ({within}) AND status <> 'deleted' GROUP BY ALL ORDER BY ALL""",  # noqa: S608
+            WHERE ({within}) AND status = 'embedded' GROUP BY ALL ORDER BY ALL""",  # noqa: S608
         list(complete_below),
     ).fetchall()

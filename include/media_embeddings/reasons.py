@@ -41,6 +41,8 @@ class ReasonCode(StrEnum):
 _TRANSIENT = frozenset(
     {
         ReasonCode.ACCESS_DENIED,
+        # More often a setting that is wrong than the object, and a refusal costs nothing.
+        ReasonCode.INVALID_REQUEST,
         ReasonCode.SOURCE_GONE,
         ReasonCode.CHANGED_DURING_RUN,
         ReasonCode.MODEL_FAILED,

@@ -144,7 +144,9 @@ def _problems(results: Sequence[BatchResult], totals: Mapping[str, int], max_fai
     failed, unfinished = _attempted_without_success(results)
     attempted = totals[Status.EMBEDDED] + failed + unfinished
     lost = failed + unfinished
-    if lost and (lost == attempted or lost > max_failed_share * attempted):
+    if lost and lost == attempted:
+        yield f"none of {attempted} attempted objects was embedded: {failed} failed, {unfinished} were not finished"
+    elif lost > max_failed_share * attempted:
         yield (
             f"of {attempted} attempted objects {failed} failed and {unfinished} were not finished, more than "
             f"max_failed_share {max_failed_share:g} allows; what succeeded is committed"
@@ -259,7 +261,7 @@ def _headline(report: Report) -> str:
         pending = report.reasons.get(Status.DEFERRED, {}).get(ReasonCode.DRY_RUN, 0)
         return f"It would embed {pending} objects; nothing was submitted."
     if report.batches == 0:
-        return "Nothing is new or changed: nothing was submitted, no table was touched."
+        return "Nothing had to be embedded: nothing was submitted." + ("" if report.notes else " No table was touched.")
     return (
         f"{report.totals[Status.EMBEDDED]} objects were embedded in {report.segments} segments; {report.submitted} "
         f"invocations were submitted and {report.adopted} earlier ones adopted, in {report.batches} batches."

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 # What S3 answers where there is no such object: GetObject names it, HeadObject has no body to name it in.
 _NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
+# Denied, archived, or encrypted with a key that may not be used; HeadObject has no body to name its error in.
+_UNREADABLE = frozenset({"AccessDenied", "403", "InvalidObjectState", "400"})
 
 
 class ObjectNotFoundError(Exception):
     """There is no object at a URI. Never raised when S3 could not be asked."""
+
+
+class ObjectUnreadableError(Exception):
+    """S3 refuses to give this one object, and another try would not change that."""
 
 
 class ObjectChangedError(Exception):
@@ -88,6 +94,8 @@ class Storage:
                 raise ObjectNotFoundError(uri) from error
             if code in {"PreconditionFailed", "412"}:
                 raise ObjectChangedError(uri) from error
+            if _is_unreadable(code):
+                raise ObjectUnreadableError(f"S3 refuses to give {uri} ({code}); {_REMEDY}") from error
             raise
 
     def write(self, uri: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
@@ -117,8 +125,11 @@ class Storage:
             answer = self.client.head_object(Bucket=bucket, Key=key)
             return ObjectHead(etag_of(answer["ETag"]), answer.get("VersionId"))
         except ClientError as error:
-            if _code(error) in _NOT_FOUND:
+            code = _code(error)
+            if code in _NOT_FOUND:
                 raise ObjectNotFoundError(uri) from error
+            if _is_unreadable(code):
+                raise ObjectUnreadableError(f"S3 refuses to show {uri} ({code}); {_REMEDY}") from error
             raise
 
     def read_json(self, uri: str) -> dict[str, Any]:
@@ -136,6 +147,13 @@ class Storage:
         for line in self.read(uri).splitlines():
             if line:
                 yield json.loads(line)
+
+
+_REMEDY = "allow s3:GetObject and the use of its key, or restore it from the archive"
+
+
+def _is_unreadable(code: str) -> bool:
+    return code in _UNREADABLE or code.startswith("KMS.")
 
 
 def _code(error: ClientError) -> str:

@@ -182,3 +182,41 @@ def test_in_a_bucket_with_versioning_rows_and_ledger_name_the_version_that_was_e
     version_id = client.head_object(Bucket=filled.bucket, Key="library/green.png")["VersionId"]
     assert filled.rows()["green.png"][0]["version_id"] == version_id
     assert filled.ledger()["green.png"]["version_id"] == version_id
+
+
+def test_content_that_goes_back_to_what_it_was_gets_the_rows_of_then(pipeline):
+    pipeline.put("a.png", picture("red"))
+    pipeline.run()
+    first = vectors(pipeline.rows()["a.png"])
+    pipeline.put("a.png", picture("blue"))
+    pipeline.run()
+    assert not np.array_equal(vectors(pipeline.rows()["a.png"]), first)
+
+    pipeline.put("a.png", picture("red"))
+    pipeline.run()
+    assert np.array_equal(vectors(pipeline.rows()["a.png"]), first)
+    assert pipeline.rows()["a.png"][0]["etag"] == pipeline.ledger()["a.png"]["etag"]
+
+
+def test_a_forced_attempt_that_was_not_finished_is_gone_on_with_and_not_paid_for_again(pipeline, simulator):
+    pipeline.put("a.png", picture("red"))
+    pipeline.run()
+    pipeline.configure(deadline_hours=2 / 3600)
+    simulator.faults({"kind": "stuck", "seconds": 6, "source": "*a.png"})
+    assert pipeline.run(force=True).totals[Status.DEFERRED] == 1
+    count = starts(simulator)
+
+    simulator.advance_clock(10)
+    report = pipeline.run()
+    assert (starts(simulator), report.adopted) == (count, 1)
+    assert report.totals[Status.EMBEDDED] == 1
+
+
+def test_a_text_of_white_space_only_is_rejected_once_and_touches_nothing_again(pipeline):
+    pipeline.put("blank.txt", b" \n")
+    first, second = pipeline.run(), pipeline.run()
+
+    assert first.reasons["rejected"] == second.reasons["rejected"] == {"empty_object": 1}
+    assert len(first.notes) == 1
+    assert second.notes == ()
+    assert pipeline.ledger()["blank.txt"]["run_id"] == "run-1"

@@ -127,6 +127,9 @@ WRONG = [
     ("[s3://films/raw/]", "[films/raw]", 3, "libraries.films.sources.0", "s3://"),
     ("[s3://films/raw/]", "[s3://films/raw/, s3://films/raw/a/]", 3, "libraries.films.sources", "overlap"),
     ("s3://vectors/tables", "s3://films/raw/tables", 6, "libraries.films.tables", "never written"),
+    ("[s3://films/raw/]", "[s3://vectors/tab]", 6, "libraries.films.tables", "never written"),
+    ("[s3://films/raw/]", "[s3://vectors/tables/media/]", 6, "libraries.films.tables", "never written"),
+    ("model: marengo-2-7", f"model: marengo-2-7\n    tags: [{'x' * 101}]", 6, "libraries.films.tags.0", "100"),
     ("s3://vectors/work", "s3://films/raw", 7, "libraries.films.work", "never written"),
     ("s3://vectors/work", "s3://vectors/tables/work", 7, "libraries.films.work", "overlap"),
     (
@@ -183,6 +186,7 @@ def test_a_wrong_key_or_value_is_told_with_its_name_its_line_and_what_is_allowed
         ("libraries: [", "is not YAML"),
         ("libraries: {}", "a mapping from a library's name"),
         ("things: {}", "one key, `libraries`"),
+        ("libraries: !secret x", "is not plain YAML"),
     ],
 )
 def test_a_file_that_holds_no_libraries_is_an_error_as_a_whole(write, text, problem):
@@ -193,3 +197,10 @@ def test_a_file_that_holds_no_libraries_is_an_error_as_a_whole(write, text, prob
 def test_a_missing_file_is_told_with_the_variable_that_names_it(tmp_path):
     with pytest.raises(ConfigurationError, match=CONFIGURATION_VARIABLE):
         load_configuration(tmp_path / "absent.yaml")
+
+
+def test_a_bare_bucket_is_the_whole_bucket_and_no_other_one(write):
+    text = RIGHT.replace("[s3://films/raw/]", "[s3://films, s3://films-archive]")
+    (library,) = load_configuration(write(text)).libraries
+
+    assert library.sources == ("s3://films/", "s3://films-archive/")

@@ -27,6 +27,7 @@ LEDGER_COLUMNS = pa.schema(
         ("attempts", pa.int32()),
         ("etag", pa.string()),
         ("parameters", pa.string()),
+        ("request_id", pa.string()),
         ("run_id", pa.string()),
     ]
 )
@@ -135,6 +136,13 @@ def test_a_deferred_attempt_is_gone_on_with_under_the_same_request_id():
     (planned,) = decide(listing(one), ledger(one.known_as("deferred", "not_finished")), PURPOSE).planned
 
     assert planned.request_id == first.request_id
+
+
+def test_a_deferred_attempt_keeps_its_token_also_when_a_forced_run_has_made_it():
+    one = Listed()
+    deferred = one.known_as("deferred", "deadline_exceeded", attempts=2, request_id="forced-token")
+
+    assert [two.request_id for two in decide(listing(one), ledger(deferred), PURPOSE).planned] == ["forced-token"]
 
 
 def test_a_forced_run_embeds_everything_again_but_not_what_it_embedded_itself():

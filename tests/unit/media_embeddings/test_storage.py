@@ -5,6 +5,7 @@ from botocore.stub import Stubber
 from media_embeddings.storage import (
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectUnreadableError,
     Storage,
     is_below,
     join_uri,
@@ -59,10 +60,19 @@ def test_only_an_answer_that_says_so_means_that_an_object_is_not_there(stubbed):
     with pytest.raises(ObjectNotFoundError, match="s3://b/k"):
         storage.read("s3://b/k")
 
-    stubber.add_client_error("get_object", "AccessDenied", http_status_code=403)
-    with pytest.raises(Exception, match="AccessDenied") as raised:
+    stubber.add_client_error("get_object", "InternalError", http_status_code=500)
+    with pytest.raises(Exception, match="InternalError") as raised:
         storage.read("s3://b/k")
     assert not isinstance(raised.value, ObjectNotFoundError)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState", "KMS.DisabledException"])
+def test_an_object_that_s3_refuses_to_give_is_told_apart_from_one_that_is_not_there(stubbed, code):
+    storage, stubber = stubbed
+    stubber.add_client_error("get_object", code)
+
+    with pytest.raises(ObjectUnreadableError, match=code):
+        storage.read("s3://b/k")
 
 
 def test_a_read_can_insist_on_the_content_that_was_listed(stubbed):
