@@ -115,7 +115,7 @@ def test_a_ledger_that_is_not_there_is_empty(root):
 UNREADABLE = {
     "the secret is wrong": {"AWS_SECRET_ACCESS_KEY": "another"},
     "the access key is unknown": {"AWS_ACCESS_KEY_ID": "another"},
-    "nobody answers": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+    "nobody answers": {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"},
 }
 
 
