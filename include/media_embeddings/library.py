@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -101,6 +101,11 @@ class Library(BaseModel):
     def _schedule_is_cron(cls, value: str | None) -> str | None:
         if value is not None and not croniter.is_valid(value):
             raise ValueError('must be a cron expression such as "0 2 * * *", a preset such as "@daily", or null')
+        try:
+            if value is not None:
+                croniter(value).get_next()
+        except CroniterBadDateError as error:
+            raise ValueError("must name a time that ever comes") from error
         return value
 
     @field_validator("timezone")

@@ -97,6 +97,13 @@ WRONG = [
     ),
     (
         "model: marengo-2-7",
+        "model: marengo-2-7\n    schedule: '0 0 31 2 *'",
+        6,
+        "libraries.films.schedule",
+        "ever comes",
+    ),
+    (
+        "model: marengo-2-7",
         "model: marengo-2-7\n    schedule: nightly",
         6,
         "libraries.films.schedule",
