@@ -53,6 +53,11 @@ class SimulatorAdmin:
         """Put the simulator's clock forward."""
         self._call("PUT", "/clock", {"advance_seconds": seconds})
 
+    def end_jobs(self) -> int:
+        """Let every job that waits for its end be due now, however long it is stuck; return how many there were."""
+        ended: int = self._call("POST", "/jobs/end")["ended"]
+        return ended
+
     def _call(self, method: str, path: str, document: object = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  (http only)
             self._url + path,

@@ -42,6 +42,7 @@ def administration_routes(simulator: Simulator) -> list[Route]:
         ("DELETE", "/faults"): lambda _: _set_faults(simulator, {"faults": []}, simulator.faults.replace),
         ("GET", "/clock"): lambda _: {"now_ms": simulator.clock.now_ms()},
         ("PUT", "/clock"): lambda document: _advance(simulator, document),
+        ("POST", "/jobs/end"): lambda _: {"ended": simulator.runner.end_waiting()},
     }
     return [
         Route(f"/simulator{path}", _endpoint(action), methods=[method]) for (method, path), action in actions.items()

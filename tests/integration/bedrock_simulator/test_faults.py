@@ -86,6 +86,8 @@ def test_a_job_may_be_stuck(new_server):
     server.admin.advance_clock(101)
     assert server.ended(longer)["status"] == "Completed"
     assert client.get_async_invoke(invocationArn=for_ever)["status"] == "InProgress"
+    assert server.admin.end_jobs() == 1
+    assert server.ended(for_ever)["status"] == "Completed"
 
 
 def test_a_fault_strikes_only_its_source(server):

@@ -15,6 +15,7 @@ from PIL import Image
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
 from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
+from local_stack.processes import wait_until
 from media_embeddings.library import Library
 from media_embeddings.listing import list_media
 from media_embeddings.merging import merge_batch
@@ -140,6 +141,12 @@ def pipeline(stack, simulator) -> Pipeline:
 def starts(simulator) -> int:
     """Return how many Start calls were accepted."""
     return simulator.calls().get("StartAsyncInvoke", {}).get("", 0)
+
+
+def end_all_jobs(simulator) -> None:
+    """Let the jobs end that are stuck, and wait until they have."""
+    assert simulator.end_jobs() > 0
+    wait_until(lambda: not simulator.health()["jobs"].get("InProgress"), seconds=60, what="every job had ended")
 
 
 def vectors(rows: list[dict[str, Any]]) -> np.ndarray:
