@@ -135,7 +135,10 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         catchup=False,
         max_active_runs=1,
         params=_params(library),
-        user_defined_macros={"bedrock_model_id": lambda name: model_named(name).model_id},
+        user_defined_macros={
+            "bedrock_model_id": lambda name: model_named(name).model_id,
+            "submitter_uri": library.submitter_uri,
+        },
         tags={"media-embeddings", f"library:{library.name}", f"model:{library.model}", *library.tags},
         default_args={
             "owner": library.owner,
@@ -210,9 +213,11 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
                 poll_interval=library.poll_interval_seconds,
                 aws_conn_id=library.aws_conn_id,
                 region_name=library.region,
+                intents_uri=library.intents_uri,
+                submitter_uri="{{ submitter_uri(params.model) }}",
+                lease_seconds=library.lease_seconds,
+                list_lag_seconds=library.list_lag_seconds,
                 deferrable=True,
-                # One submitter a library: the window is counted from Bedrock's list, which lags behind Start.
-                max_active_tis_per_dag=1,
                 map_index_template="{{ task.batch_name }}",
             )
             wait = BedrockAsyncInvokeSensor(

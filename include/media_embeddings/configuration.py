@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,18 @@ def load_configuration(path: Path | None = None) -> Configuration:
         errors += wrong
         if library is not None and not wrong:
             libraries.append(library)
-    return Configuration(tuple(libraries), tuple(errors), tuple(str(name) for name in entries))
+    return Configuration(_with_submitters(libraries), tuple(errors), tuple(str(name) for name in entries))
+
+
+def _with_submitters(libraries: Iterable[Library]) -> tuple[Library, ...]:
+    """Let libraries of one connection and region share a submitter: that of the first of them, where none is set."""
+    first: dict[tuple[str | None, str], str] = {}
+    shared = []
+    for library in libraries:
+        place = library.submitter or f"{library.tables.rstrip('/')}/submitters"
+        place = first.setdefault((library.aws_conn_id, library.region), place)
+        shared.append(library.model_copy(update={"submitter": library.submitter or place}))
+    return tuple(shared)
 
 
 def _library(name: object, settings: object) -> tuple[Library | None, list[tuple[Location, str]]]:

@@ -76,6 +76,12 @@ class Library(BaseModel):
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    submitter: S3Uri | None = None
+    """Where the lease lies under which all libraries of one account, region and model submit; see :meth:`submitter_uri`."""
+    lease_seconds: Annotated[float, Field(ge=2.0, le=3600.0)] = 60.0
+    """How long the submitter's lease holds without being renewed."""
+    list_lag_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = 30.0
+    """How long Bedrock's list may take to show an invocation that was accepted; AWS states no figure."""
     poll_interval_seconds: Annotated[float, Field(ge=1.0, le=900.0)] = 15.0
     deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
     bucket_owner: AccountId | None = None
@@ -157,7 +163,10 @@ class Library(BaseModel):
 
     @model_validator(mode="after")
     def _written_places_are_apart_from_the_sources(self) -> Self:
-        for setting, place in (("tables", self.tables), ("work", self.work)):
+        places = [("tables", self.tables), ("work", self.work)]
+        if self.submitter is not None:
+            places.append(("submitter", self.submitter))
+        for setting, place in places:
             for source in self.sources:
                 folder = f"{place.rstrip('/')}/"
                 if folder.startswith(source) or source.startswith(folder):
@@ -197,6 +206,16 @@ class Library(BaseModel):
     def embeddings_uri(self) -> str:
         """Return where the table of this library's model lies."""
         return f"{self.tables.rstrip('/')}/embeddings/{self.model}"
+
+    @property
+    def intents_uri(self) -> str:
+        """Return where the intents lie: below the tables, so that all who write them share them."""
+        return f"{self.tables.rstrip('/')}/intents"
+
+    def submitter_uri(self, model_name: str) -> str:
+        """Return the folder of the lease and the tickets for a model."""
+        prefix = self.submitter or f"{self.tables.rstrip('/')}/submitters"
+        return f"{prefix.rstrip('/')}/{self.region}/{model_name}"
 
     def parameters(self, media_type: MediaType, model: EmbeddingModel | None = None) -> dict[str, object]:
         """Return the complete parameters of a media type's requests.

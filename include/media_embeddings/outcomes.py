@@ -82,6 +82,12 @@ def verdict(invocation: Invocation | None, status: InvocationStatus | None) -> V
     """Return what became of a request, or None where its invocation is completed and its output is to be read."""
     if invocation is None:
         return _unfinished("it was not submitted before the start task ended")
+    if invocation.outcome == "unanswered":
+        # No invocation came of it: the same attempt may be made again, and costs nothing until it succeeds.
+        return Verdict(
+            Status.DEFERRED,
+            Reason(ReasonCode.SERVICE_ERROR, f"{invocation.error_message}; the next run tries it under the same token"),
+        )
     if invocation.invocation_arn is None:
         return Verdict(Status.FAILED, _refusal(invocation))
     if status is None:

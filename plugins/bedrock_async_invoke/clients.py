@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +21,20 @@ from bedrock_async_invoke.hooks import BedrockAsyncInvokeHook
 
 _LIFETIME_SECONDS = 900.0
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NotFound"})
+# What S3 answers to a conditional PUT that lost: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+_LOST = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it was read."""
+
+    content: bytes
+    etag: str
+    written_at: datetime
+    """By S3's clock."""
+    age_seconds: float
+    """How long ago that was, by S3's clock too, so that no two machines' clocks have to agree."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,11 @@ class Clients:
         """Return the hook for Bedrock."""
         return BedrockAsyncInvokeHook(**self._hook_arguments)
 
+    @property
+    def region_name(self) -> str:
+        """Return the region that Bedrock is asked in."""
+        return str(self.bedrock.conn_region_name)
+
     @cached_property
     def _s3(self) -> Any:
         return S3Hook(**self._hook_arguments).get_conn()
@@ -65,10 +87,56 @@ class Clients:
         try:
             content: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _NOT_FOUND:
+            if _code(error) in _NOT_FOUND:
                 return None
             raise
         return content
+
+    def read_object(self, uri: str) -> StoredObject | None:
+        """Return an object with its ETag and age, or None where S3 says that there is none."""
+        bucket, key = _split(uri)
+        try:
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+            content = answer["Body"].read()
+        except ClientError as error:
+            if _code(error) in _NOT_FOUND:
+                return None
+            raise
+        return StoredObject(content, answer["ETag"], answer["LastModified"], _age(answer["LastModified"], answer))
+
+    def write_if(self, uri: str, content: bytes, *, etag: str | None) -> str | None:
+        """Write an object if its ETag is still this one, or, for None, if there is none; return its new ETag.
+
+        Return None where somebody else was faster, and nothing was written.
+        """
+        bucket, key = _split(uri)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            return str(self._s3.put_object(Bucket=bucket, Key=key, Body=content, **condition)["ETag"])
+        except ClientError as error:
+            # One that is to be replaced and is gone has been changed as well.
+            if _code(error) in _LOST | _NOT_FOUND:
+                return None
+            raise
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        bucket, key = _split(uri)
+        self._s3.delete_object(Bucket=bucket, Key=key)
+
+    def ages(self, prefix_uri: str) -> dict[str, float]:
+        """Return the URIs of the objects below a prefix, each with the seconds since it was written."""
+        bucket, prefix = _split(prefix_uri)
+        found = {}
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", ()):
+                found[f"s3://{bucket}/{entry['Key']}"] = _age(entry["LastModified"], page)
+        return found
+
+    def renew(self) -> None:
+        """Make the clients anew on their next use, so that a connection's new credentials are taken up."""
+        for name in ("bedrock", "_s3"):
+            self.__dict__.pop(name, None)
 
     def write(self, uri: str, content: bytes) -> None:
         """Write an object whole."""
@@ -84,7 +152,7 @@ class Clients:
         try:
             return str(self._s3.head_object(Bucket=bucket, Key=key)["ETag"]).strip('"')
         except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code"))
+            code = _code(error)
             if code in _NOT_FOUND:
                 return None
             if code == "403":
@@ -93,6 +161,16 @@ class Clients:
             raise explain(error) from error
         except Exception as error:
             raise explain(error) from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code"))
+
+
+def _age(written_at: datetime, answer: Mapping[str, Any]) -> float:
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    asked_at = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+    return max(0.0, (asked_at - written_at).total_seconds())
 
 
 def _split(uri: str) -> tuple[str, str]:

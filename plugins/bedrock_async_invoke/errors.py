@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
 
 
 class Meaning(StrEnum):
@@ -16,19 +23,39 @@ class Meaning(StrEnum):
     """The request itself is refused."""
     UNAVAILABLE = "unavailable"
     """No answer can be relied on: the call may or may not have had its effect."""
+    UNAUTHENTICATED = "unauthenticated"
+    """The credentials are expired or unknown: nothing has happened, and no request is to blame."""
 
 
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html lists the errors.
 _THROTTLED = frozenset({"ThrottlingException", "ServiceQuotaExceededException", "TooManyRequestsException"})
 _REFUSED = frozenset({"ValidationException", "AccessDeniedException", "ConflictException", "ResourceNotFoundException"})
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html, and the names that AWS's front ends use.
+_UNAUTHENTICATED = frozenset(
+    {
+        "ExpiredTokenException",
+        "ExpiredToken",
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "RequestExpired",
+    }
+)
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 
 
 class AsyncInvokeError(Exception):
-    """A call failed; ``meaning`` says what that means, ``code`` is AWS's own error code or the class of the failure."""
+    """A call failed; ``meaning`` says what that means, ``code`` is AWS's own error code or the class of the failure.
 
-    def __init__(self, meaning: Meaning, code: str, message: str) -> None:
+    ``retry_after`` are the seconds that the service asks to wait, None where it asks nothing.
+    """
+
+    def __init__(self, meaning: Meaning, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
-        self.meaning, self.code, self.message = meaning, code, message
+        self.meaning, self.code, self.message, self.retry_after = meaning, code, message, retry_after
 
 
 def explain(error: Exception) -> AsyncInvokeError:
@@ -40,10 +67,25 @@ def explain(error: Exception) -> AsyncInvokeError:
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", "Unknown"))
         message = str(error.response.get("Error", {}).get("Message", error))
-        meaning = (
-            Meaning.THROTTLED if code in _THROTTLED else Meaning.REFUSED if code in _REFUSED else Meaning.UNAVAILABLE
-        )
-        return AsyncInvokeError(meaning, code, message)
+        return AsyncInvokeError(_MEANINGS.get(code, Meaning.UNAVAILABLE), code, message, _retry_after(error))
+    if isinstance(error, _NO_CREDENTIALS):
+        return AsyncInvokeError(Meaning.UNAUTHENTICATED, type(error).__name__, str(error))
     # Parameters that botocore itself refuses never reach Bedrock.
     meaning = Meaning.REFUSED if isinstance(error, ParamValidationError) else Meaning.UNAVAILABLE
     return AsyncInvokeError(meaning, type(error).__name__, str(error))
+
+
+_MEANINGS = {
+    **dict.fromkeys(_THROTTLED, Meaning.THROTTLED),
+    **dict.fromkeys(_REFUSED, Meaning.REFUSED),
+    **dict.fromkeys(_UNAUTHENTICATED, Meaning.UNAUTHENTICATED),
+}
+
+
+def _retry_after(error: ClientError) -> float | None:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        # It may also be a date, which no AWS service is known to send.
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None

@@ -14,6 +14,8 @@ from bedrock_async_invoke.errors import explain
 
 PAGE_SIZE = 1000
 """The most invocations that a page of ListAsyncInvokes holds."""
+START_CONNECT_SECONDS, START_READ_SECONDS = 5, 20
+"""How long a Start call waits to be connected, and for its answer."""
 
 
 class BedrockAsyncInvokeHook(BedrockRuntimeHook):
@@ -36,7 +38,10 @@ class BedrockAsyncInvokeHook(BedrockRuntimeHook):
     def _single_attempt_client(self) -> Any:
         # botocore would repeat a Start whose answer was lost on its own; whether it may be repeated is for the caller
         # to decide, after a look at the list.
-        config = (self.config or Config()).merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
+        # It ends within the lease under which it was made, so that nobody else may start anything meanwhile.
+        quick = Config(connect_timeout=START_CONNECT_SECONDS, read_timeout=START_READ_SECONDS)
+        single = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        config = quick.merge(self.config or Config()).merge(single)
         return self.get_client_type(region_name=self.region_name, config=config)
 
     def start_async_invoke(

@@ -25,9 +25,13 @@ class Outcome(StrEnum):
 
     STARTED = "started"
     ADOPTED = "adopted"
-    """Bedrock had an invocation under its token already."""
+    """There was an invocation under its token already."""
+    REUSED = "reused"
+    """Its output was there already, so nothing was asked of Bedrock."""
     REFUSED = "refused"
     """Bedrock, or the look at its source, said no to this one request; no invocation exists."""
+    UNANSWERED = "unanswered"
+    """No Start of it had an answer to rely on; no invocation is known, and the same token may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class AsyncInvokeRequest:
     """The object that the request is made from; looked at before Start."""
     source_etag: str | None = None
     """Its ETag without quotes, if it must still be the same."""
+    priority: float = 0.0
+    """The higher, the earlier it is started."""
+    finished_output_uri: str | None = None
+    """The folder of an output that is there already, named by its invocation: then nothing is started."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
@@ -53,6 +61,8 @@ class AsyncInvokeRequest:
             output_uri=value["output_uri"],
             source_uri=value.get("source_uri"),
             source_etag=value.get("source_etag"),
+            priority=float(value.get("priority", 0.0)),
+            finished_output_uri=value.get("finished_output_uri"),
         )
 
 
@@ -64,9 +74,11 @@ class Invocation:
     invocation_arn: str | None
     outcome: Outcome
     submitted_at: str | None = None
-    """ISO 8601, UTC."""
+    """ISO 8601, UTC; of one that was refused, when it was."""
     error_code: str | None = None
     error_message: str | None = None
+    output_uri: str | None = None
+    """The folder of its output, where that was there already."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
@@ -78,6 +90,7 @@ class Invocation:
             submitted_at=value.get("submitted_at"),
             error_code=value.get("error_code"),
             error_message=value.get("error_message"),
+            output_uri=value.get("output_uri"),
         )
 
 

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from airflow.providers.amazon.aws.utils import validate_execute_complete_event
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import AirflowException, conf
 
+from bedrock_async_invoke.batch import LEASE_SECONDS, Batch, Submission, SubmissionFailedError
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
 from bedrock_async_invoke.hooks import BedrockAsyncInvokeHook
 from bedrock_async_invoke.links import AsyncInvokeOutputLink
 from bedrock_async_invoke.manifest import batch_name
 from bedrock_async_invoke.polling import COMPLETED
-from bedrock_async_invoke.submitter import Submission, SubmissionFailedError, Submitter, submit_blocking
+from bedrock_async_invoke.submission import LIST_LAG_SECONDS
+from bedrock_async_invoke.submitter import ManifestSubmission, submit_blocking
 from bedrock_async_invoke.triggers import (
     LEAST_INITIAL_DELAY,
     BedrockAsyncInvokeTrigger,
@@ -58,8 +61,17 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         but Bedrock's own)
     :param check_source: Whether to look before Start if the object that a request of the manifest names is still there, and
         the same. (default: True)
-    :param adopt_lookback: How far back Bedrock's list is searched for invocations under the same tokens.
-        (default: 24 hours)
+    :param adopt_lookback: How far back Bedrock's list is searched for invocations under the same tokens; where an intent
+        says that there may be an older one, from there on. (default: 24 hours)
+    :param intents_uri: The prefix below which an intent is created, under the condition that there is none, before a
+        request is started, so that of two submitters one alone starts it. (templated)
+    :param submitter_uri: The folder of a lease. Of all processes that are given the same folder one alone starts
+        requests, for all of them: those with the highest priority first, and no more than the window takes. Give the same
+        folder to all that use one model in one region and account, and leave it out for a single invocation. (templated)
+    :param lease_seconds: How long the lease holds without being renewed: a process that is gone is succeeded after that.
+        (default: 60)
+    :param list_lag_seconds: How long Bedrock's list may take to show an invocation that was accepted. A Start without an
+        answer to rely on is repeated only after that. (default: 30)
     :param kms_key_id: The full ARN of the key that encrypts the outputs. (templated)
     :param bucket_owner: The account that owns the outputs' bucket. (templated)
     :param tags: Tags of the invocations. (templated)
@@ -89,6 +101,8 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         "kms_key_id",
         "bucket_owner",
         "tags",
+        "intents_uri",
+        "submitter_uri",
     )
     template_fields_renderers = {"model_input": "json", "tags": "json"}  # noqa: RUF012 - as the base class declares it
     operator_extra_links = (AsyncInvokeOutputLink(),)
@@ -104,6 +118,10 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         max_in_flight: int | None = None,
         check_source: bool = True,
         adopt_lookback: timedelta = timedelta(hours=24),
+        intents_uri: str | None = None,
+        submitter_uri: str | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        list_lag_seconds: float = LIST_LAG_SECONDS,
         kms_key_id: str | None = None,
         bucket_owner: str | None = None,
         tags: dict[str, str] | None = None,
@@ -122,6 +140,10 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         self.max_in_flight = max_in_flight
         self.check_source = check_source
         self.adopt_lookback = adopt_lookback
+        self.intents_uri = intents_uri
+        self.submitter_uri = submitter_uri
+        self.lease_seconds = lease_seconds
+        self.list_lag_seconds = list_lag_seconds
         self.kms_key_id = kms_key_id
         self.bucket_owner = bucket_owner
         self.tags = tags
@@ -129,11 +151,13 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.deferrable = deferrable
-        self._submitter: Submitter | None = None
+        self._manifest_submission: ManifestSubmission | None = None
         if any((value is None) == (manifest_uri is None) for value in (model_input, output_s3_uri)):
             raise ValueError("give either manifest_uri, or model_input and output_s3_uri")
         if manifest_uri is not None and client_request_token is not None:
             raise ValueError("the requests of a manifest have tokens of their own; leave client_request_token out")
+        if manifest_uri is None and submitter_uri is not None:
+            raise ValueError("a single invocation is submitted by its own task; leave submitter_uri out")
         if max_in_flight is not None and max_in_flight < 1:
             raise ValueError(f"max_in_flight is at least 1, not {max_in_flight}")
 
@@ -144,24 +168,42 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
 
     def execute(self, context: Context) -> dict[str, Any] | str:
         """Start what there is to start; return counts for a manifest, the ARN for a single invocation."""
-        submission = self._submission(context)
+        submission, began = self._submission(context), time.time()
         try:
-            submitter = self._submitter = Submitter(shared_clients(self._aws), submission)
-            self._link(context, self.output_s3_uri or submitter.output_prefix)
+            if self.deferrable and self.submitter_uri is not None:
+                return self._submit_in_the_triggerer(context, submission)
+            submitting = self._manifest_submission = ManifestSubmission(shared_clients(self._aws), submission)
+            self._link(context, self.output_s3_uri or submitting.output_prefix)
             if not self.deferrable:
-                submit_blocking(submitter)
-            seconds = submitter.step()
+                submit_blocking(submitting)
+            seconds = submitting.step()
         except SubmissionFailedError as error:
             raise AirflowException(str(error)) from error
         if seconds is not None:
-            self.defer(
-                trigger=BedrockStartAsyncInvokeTrigger(
-                    **submission.as_dict(), initial_delay=max(seconds, LEAST_INITIAL_DELAY), **self._aws.as_dict()
-                ),
-                method_name="execute_complete" if self.manifest_uri is not None else "submission_complete",
-            )
-        summary = submitter.summary()
+            seconds = max(seconds, submitting.hand_over_seconds)
+            submitting.close()
+            self._defer_submission(submission, began, seconds)
+        summary = submitting.summary()
         return summary if self.manifest_uri is not None else self._go_on(context, summary)
+
+    def _submit_in_the_triggerer(self, context: Context, submission: Submission) -> dict[str, Any]:
+        """Leave all starting to the triggerer, where the submitter of all batches is; return counts if there is none."""
+        batch = Batch(shared_clients(self._aws), submission)
+        self._link(context, batch.output_prefix)
+        if not batch.is_done:
+            self._defer_submission(submission, time.time(), LEAST_INITIAL_DELAY)
+        batch.record()
+        return batch.summary()
+
+    def _defer_submission(self, submission: Submission, began: float, seconds: float) -> None:
+        # What is refused in this try of the task is not asked for again, however often the trigger is made anew.
+        trying = replace(submission, keep_refusals_since=began)
+        self.defer(
+            trigger=BedrockStartAsyncInvokeTrigger(
+                **trying.as_dict(), initial_delay=max(seconds, LEAST_INITIAL_DELAY), **self._aws.as_dict()
+            ),
+            method_name="execute_complete" if self.manifest_uri is not None else "submission_complete",
+        )
 
     def submission_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
         """Go on with the single invocation that the triggerer has started."""
@@ -174,8 +216,8 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
 
     def on_kill(self) -> None:
         """Start nothing more; what was started goes on, since Bedrock has no call that stops an invocation."""
-        if self._submitter is not None:
-            self._submitter.stop()
+        if self._manifest_submission is not None:
+            self._manifest_submission.stop()
         self.log.warning(
             "Bedrock can't stop an invocation: what was started goes on and is billed. A retry of the task finds it again."
         )
@@ -203,6 +245,10 @@ class BedrockStartAsyncInvokeOperator(AwsBaseOperator[BedrockAsyncInvokeHook]):
             check_source=self.check_source,
             adopt_since=time.time() - self.adopt_lookback.total_seconds(),
             poll_interval=self.poll_interval,
+            intents_uri=self.intents_uri,
+            submitter_uri=self.submitter_uri,
+            lease_seconds=self.lease_seconds,
+            list_lag_seconds=self.list_lag_seconds,
         )
 
     def _token(self, context: Context) -> str:

@@ -15,6 +15,8 @@ from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, InvocationStatus, output_folder
 
 COMPLETED, FAILED, IN_PROGRESS = "Completed", "Failed", "InProgress"
+NOT_FOUND = "NotFound"
+"""No status of Bedrock's: at the deadline it knew nothing of the invocation, neither in its list nor by its ARN."""
 TERMINAL = frozenset({COMPLETED, FAILED})
 """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_GetAsyncInvoke.html"""
 
@@ -85,6 +87,7 @@ class StatusPoller:
     _pending: set[str] = field(init=False)
     _misses: dict[str, int] = field(init=False, default_factory=dict)
     _remarks: dict[str, str] = field(init=False, default_factory=dict)
+    _not_found: set[str] = field(init=False, default_factory=set)
     _looked: bool = field(init=False, default=False)
     _look_failed: bool = field(init=False, default=False)
     _failures: int = field(init=False, default=0)
@@ -111,6 +114,8 @@ class StatusPoller:
             status = self._statuses.get(arn) or _status_of(one, {})
             if arn in self._pending and status.failure_message is None:
                 status = replace(status, failure_message=self._remarks.get(arn))
+            if arn in self._pending & self._not_found:
+                status = replace(status, status=NOT_FOUND)
             found.append(status)
         return found
 
@@ -164,6 +169,9 @@ class StatusPoller:
             self._failures = self._slowdown = 0
         for arn, error in (refusals or {}).items():
             self._remarks[arn] = f"GetAsyncInvoke answers {error}"
+            # Which of the two it answers for an unknown ARN is not documented.
+            if error.code in {"ValidationException", "ResourceNotFoundException"}:
+                self._not_found.add(arn)
             if not self.use_list:
                 self._refused, self._failure = True, str(error)
 
@@ -183,6 +191,7 @@ class StatusPoller:
             if arn not in self._by_arn:
                 continue
             seen.add(arn)
+            self._not_found.discard(arn)
             # A page that lags behind must not take back what was already seen to have ended.
             if arn in self._pending:
                 status = self._statuses[arn] = _status_of(self._by_arn[arn], answer)

@@ -1,31 +1,34 @@
-"""Makes the calls that the submission window decides on. Blocking: for a worker, or for a thread of the triggerer."""
+"""Makes the calls that the submission window decides on. Blocking: for a worker, or for a thread of the triggerer.
+
+A process has one submitter for each folder of a lease, however many tasks submit in it. The submitter that holds the lease
+starts the requests of every manifest that has a ticket, also those of other processes; the others wait for the lease, and
+for what the holder does of theirs.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import random
+import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from bedrock_async_invoke import lease as leases
+from bedrock_async_invoke.batch import Batch, Submission, SubmissionFailedError
 from bedrock_async_invoke.clients import Clients
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
-from bedrock_async_invoke.manifest import (
-    INVOCATIONS,
-    AsyncInvokeRequest,
-    Invocation,
-    Outcome,
-    beside,
-    format_lines,
-    read_invocations,
-    read_requests,
-)
+from bedrock_async_invoke.intents import Intent, Intents
+from bedrock_async_invoke.lease import Lease
+from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
 from bedrock_async_invoke.polling import IN_PROGRESS
 from bedrock_async_invoke.submission import (
-    LIST_LAG_SECONDS,
-    Decision,
+    Candidate,
     Done,
     GiveUp,
     Look,
@@ -33,75 +36,453 @@ from bedrock_async_invoke.submission import (
     SubmissionWindow,
     Wait,
 )
+from bedrock_async_invoke.tickets import REFRESH_SECONDS, Tickets
+
+__all__ = ["ManifestSubmission", "Submission", "SubmissionFailedError", "Submitter", "submit_blocking"]
 
 logger = logging.getLogger(__name__)
 
-DAY_SECONDS = 86_400.0
-
-_LIST_LAG = timedelta(seconds=LIST_LAG_SECONDS)
 # How far this machine's clock may be off from Bedrock's.
 _CLOCK_MARGIN = timedelta(minutes=5)
-_RECORD_EVERY_SECONDS = 10.0
+_TICKETS_EVERY_SECONDS = 2.0
+_LONGEST_STEP_SECONDS = 5.0
+_OTHERS_TURN_SECONDS = 0.5
+_SAY_AGAIN_SECONDS = 60.0
 _JITTER = 0.2
 
 
-@dataclass(frozen=True)
-class Submission:
-    """What is to be submitted, and how: the requests of a manifest, or one request."""
-
-    model_id: str
-    manifest_uri: str | None = None
-    request: dict[str, Any] | None = None
-    """The members of one :class:`~bedrock_async_invoke.manifest.AsyncInvokeRequest`."""
-    max_in_flight: int | None = None
-    kms_key_id: str | None = None
-    bucket_owner: str | None = None
-    tags: dict[str, str] | None = None
-    check_source: bool = True
-    adopt_since: float = field(default_factory=lambda: time.time() - DAY_SECONDS)
-    """Seconds since the epoch; what was submitted earlier is not looked for."""
-    poll_interval: float = 15.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for a trigger."""
-        return asdict(self)
+class _FencedOffError(Exception):
+    """The lease is no longer this process's, so it may start nothing."""
 
 
-class SubmissionFailedError(Exception):
-    """Not everything could be submitted; the message says why, what is kept and what a retry will do."""
+class _ServiceFailingError(Exception):
+    """Bedrock as a whole fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A stretch of the list that has to be looked at: there may be invocations under our tokens that are not known here."""
+
+    since: datetime
+    due: float
+    """A look that begins at this time or later is enough."""
 
 
 class Submitter:
-    """Starts requests through the window.
+    """Starts the requests of all batches that have joined it, through one window.
 
-    Between any two of its calls the process may end: what was started is found again in ``invocations.jsonl`` or, by its
-    token, in Bedrock's list.
+    Between any two of its calls the process may end: what was started is found again in ``invocations.jsonl``, in its intent
+    or, by its token, in Bedrock's list.
+    """
 
-    :param try_refused_again: whether to ask again for requests that are on record as refused. That costs nothing, and a
-        missing permission may have been given since.
+    def __init__(self, clients: Clients, submission: Submission) -> None:
+        self._clients = clients
+        self._model_id = submission.model_id
+        self._list_lag = submission.list_lag_seconds
+        self._window = SubmissionWindow(poll_interval=submission.poll_interval, list_lag=self._list_lag)
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._lease: Lease | None = None
+        self._tickets: Tickets | None = None
+        if (folder := submission.submitter_uri) is not None:
+            uri = f"{folder.rstrip('/')}/lease.json"
+            self._lease = Lease(clients, uri, self._owner, submission.lease_seconds)
+            self._tickets = Tickets(clients, folder)
+        self._lease_seconds = submission.lease_seconds
+        self._lock = threading.RLock()
+        self._batches: list[Batch] = []
+        self._of_others: dict[str, Batch] = {}
+        self._unreadable: set[str] = set()
+        self._tickets_seen_at = float("-inf")
+        # The fence under which what is known here was found out; another may have submitted since.
+        self._known_under = 0
+        # Started lately and not seen in the list, which lags: they take room in the window all the same.
+        self._unlisted: dict[str, datetime] = {}
+        self._searches: list[_Search] = []
+        self._said: tuple[str, float] = ("", float("-inf"))
+
+    @property
+    def tickets(self) -> Tickets | None:
+        """Return the tickets of the lease's folder; None where there is no lease."""
+        return self._tickets
+
+    def join(self, batch: Batch, clients: Clients) -> None:
+        """Take in a batch, to be submitted beside the others."""
+        with self._lock:
+            # They are made anew from time to time; the last ones have the latest credentials.
+            self._clients = clients
+            self._batches.append(batch)
+            self._window.poll_interval = min(one.submission.poll_interval for one in self._batches)
+            self._take_in(batch)
+
+    def leave(self, batch: Batch) -> bool:
+        """Let a batch go, with what became of it on record; return whether it was the last one."""
+        with self._lock:
+            is_settled = self.unsettled_seconds == 0.0
+            if batch in self._batches:
+                self._batches.remove(batch)
+                staying = {request_id for one in self._batches for request_id in one.requests}
+                self._window.forget(request_id for request_id in batch.requests if request_id not in staying)
+                if self._may_write:
+                    batch.record()
+            own = [one for one in self._batches if one not in self._of_others.values()]
+            if own:
+                return False
+            for other in list(self._of_others.values()):
+                self._batches.remove(other)
+                if self._may_write:
+                    other.record()
+            self._of_others.clear()
+            if self._lease is not None:
+                # The list may not show them yet, and their batches may be done.
+                unlisted = {arn: at.isoformat() for arn, at in self._unlisted.items()}
+                self._lease.release(unlisted if is_settled else None)
+            return True
+
+    def step(self, is_going_on: Callable[[], bool]) -> float:
+        """Do what can be done now, unless another thread is at it; return how many seconds to wait before the next step.
+
+        What became of the requests is on record when it raises.
+
+        :param is_going_on: asked between any two calls.
+        :raises _ServiceFailingError: when Bedrock could not be reached too many times in a row.
+        """
+        if not self._lock.acquire(blocking=False):
+            return _OTHERS_TURN_SECONDS
+        try:
+            return self._step(is_going_on)
+        finally:
+            self._lock.release()
+
+    def _step(self, is_going_on: Callable[[], bool]) -> float:
+        if self._lease is not None and not self._lease.hold():
+            self._follow()
+            return _TICKETS_EVERY_SECONDS
+        if self._lease is not None and self._lease.fence != self._known_under:
+            self._begin_holding(self._lease)
+        self._take_tickets()
+        # With a lease there are intents: what is started is on record before and after. The file may come later.
+        at_once = True
+        try:
+            seconds = self._drive(is_going_on)
+            at_once = self._lease is None or not is_going_on()
+        except _FencedOffError:
+            return 0.0
+        finally:
+            if self._may_write:
+                self._record(at_once=at_once)
+        return seconds
+
+    def _drive(self, is_going_on: Callable[[], bool]) -> float:
+        """Do what the window decides, for some seconds at most; return how many seconds to wait before it goes on."""
+        ends = leases.now() + _LONGEST_STEP_SECONDS
+        while is_going_on() and leases.now() < ends:
+            decision = self._window.decide(leases.now())
+            if isinstance(decision, GiveUp):
+                raise _ServiceFailingError(decision.reason)
+            if isinstance(decision, Wait):
+                return self._waiting(decision)
+            if isinstance(decision, Look):
+                self._look()
+            elif isinstance(decision, Start):
+                self._start(decision.request_id)
+            self._distribute()
+            self._record(at_once=False)
+            if isinstance(decision, Done):
+                return _OTHERS_TURN_SECONDS
+        return 0.0
+
+    @property
+    def _may_write(self) -> bool:
+        return self._lease is None or self._lease.holds
+
+    @property
+    def unsettled_seconds(self) -> float:
+        """Return how long it takes until the list shows what became of every Start call."""
+        return max(0.0, self._window.unsettled_until() - leases.now())
+
+    def _waiting(self, decision: Wait) -> float:
+        said, at = self._said
+        kind = "".join(letter for letter in decision.reason if not letter.isdigit())
+        if kind != said or leases.now() - at > _SAY_AGAIN_SECONDS:
+            self._said = (kind, leases.now())
+            logger.info("%d requests wait %.0f s: %s", self._window.pending, decision.seconds, decision.reason)
+        if self._lease is None:
+            return decision.seconds
+        # In between the lease has to be renewed, and others may have put their tickets.
+        return min(decision.seconds, self._lease_seconds / 3, _TICKETS_EVERY_SECONDS)
+
+    # Batches: whose requests they are, and what became of them.
+
+    def _take_in(self, batch: Batch) -> None:
+        """Let the window know a batch's requests, and what of it is known already."""
+        for request_id in batch.requests:
+            if (known := self._window.outcomes.get(request_id)) is not None:
+                batch.settle(_as_adopted(known))
+        for one in batch.outcomes.values():
+            if one.outcome is Outcome.STARTED and one.invocation_arn and one.submitted_at:
+                self._unlisted[one.invocation_arn] = datetime.fromisoformat(one.submitted_at)
+        pending = batch.pending
+        if not pending:
+            return
+        most = batch.submission.max_in_flight
+        self._window.add(Candidate(one.request_id, one.priority, most) for one in pending)
+        self._search(datetime.fromtimestamp(batch.submission.adopt_since, UTC), leases.now())
+
+    def _search(self, since: datetime, due: float) -> None:
+        self._searches.append(_Search(since, due))
+
+    def _distribute(self) -> None:
+        """Give what was settled to every batch that asked for it; to the first of them as it was."""
+        for invocation in self._window.take_settled():
+            owners = [batch for batch in self._batches if invocation.request_id in batch.requests]
+            for number, batch in enumerate(owners):
+                batch.settle(invocation if number == 0 else _as_adopted(invocation))
+
+    def _record(self, *, at_once: bool) -> None:
+        for batch in self._batches:
+            batch.record(at_once=at_once or batch.is_done)
+
+    # The lease, and the tickets of other processes.
+
+    def _begin_holding(self, lease: Lease) -> None:
+        """Take up what other holders have left."""
+        self._known_under = lease.fence
+        self._tickets_seen_at = float("-inf")
+        if lease.last_words is None:
+            self._window.distrust_list(lease.taken_at + self._list_lag)
+        else:
+            started = {arn: datetime.fromisoformat(at) for arn, at in lease.last_words.items()}
+            self._unlisted = started | self._unlisted
+        self._window.forget(request_id for batch in self._batches for request_id in batch.requests)
+        for batch in self._batches:
+            batch.reload()
+            self._take_in(batch)
+
+    def _take_tickets(self) -> None:
+        """Take in the manifests that others wait for; let go those that nobody waits for any more, or that are done."""
+        if self._tickets is None:
+            return
+        for uri, batch in list(self._of_others.items()):
+            if batch.is_done:
+                batch.record()
+                self._tickets.take_away(batch.submission.manifest_uri or "")
+                self._let_go(uri)
+        if leases.now() - self._tickets_seen_at < _TICKETS_EVERY_SECONDS:
+            return
+        self._tickets_seen_at = leases.now()
+        fresh = self._tickets.fresh()
+        for uri in self._of_others.keys() - fresh:
+            logger.info("Nobody waits for %s any more", self._of_others[uri].submission.manifest_uri)
+            self._of_others[uri].record()
+            self._let_go(uri)
+        own = {self._tickets.uri(one.submission.manifest_uri or "") for one in self._batches}
+        for uri in fresh - own - self._of_others.keys() - self._unreadable:
+            self._take_ticket(uri)
+
+    def _take_ticket(self, uri: str) -> None:
+        assert self._tickets is not None  # noqa: S101 - asked before
+        try:
+            submission = self._tickets.read(uri)
+            if submission is None:
+                return
+            batch = Batch(self._clients, Submission(**submission))
+        except (ValueError, TypeError, KeyError, SubmissionFailedError):
+            # Who waits for it meets the same error, and says so.
+            logger.warning("The ticket %s can't be used", uri, exc_info=True)
+            self._unreadable.add(uri)
+            return
+        self._of_others[uri] = batch
+        self._batches.append(batch)
+        self._take_in(batch)
+
+    def _let_go(self, uri: str) -> None:
+        batch = self._of_others.pop(uri)
+        self._batches.remove(batch)
+        staying = {request_id for one in self._batches for request_id in one.requests}
+        self._window.forget(request_id for request_id in batch.requests if request_id not in staying)
+
+    def _follow(self) -> None:
+        """See what the holder has done of ours: it takes the ticket away when a manifest is done."""
+        for uri in list(self._of_others):
+            self._let_go(uri)
+        if self._tickets is None or leases.now() - self._tickets_seen_at < _TICKETS_EVERY_SECONDS:
+            return
+        self._tickets_seen_at = leases.now()
+        fresh = self._tickets.fresh()
+        for batch in self._batches:
+            manifest_uri = batch.submission.manifest_uri or ""
+            if not batch.is_done and self._tickets.uri(manifest_uri) not in fresh:
+                batch.reload()
+                if not batch.is_done:
+                    self._tickets.put(manifest_uri, batch.submission.as_dict())
+
+    # The calls of Bedrock.
+
+    def _look(self) -> None:
+        """Count what is in progress, and adopt what is ours and was not known to be."""
+        began = leases.now()
+        lagging = _now() - timedelta(seconds=self._list_lag)
+        self._unlisted = {arn: at for arn, at in self._unlisted.items() if at > lagging}
+        try:
+            counts = any(one.submission.max_in_flight is not None for one in self._batches)
+            in_progress = self._summaries(status=IN_PROGRESS) if counts else []
+            since = self._look_since(counts)
+            found = in_progress + ([] if since is None else self._summaries(submitted_after=since))
+        except AsyncInvokeError as error:
+            logger.warning("looking at the list of invocations failed: %s", error)
+            self._renew_where_that_may_help(error)
+            self._window.list_failed(error, leases.now())
+            return
+        self._searches = [one for one in self._searches if one.due > began]
+        # One that was listed once, whatever its status, is counted by the list from then on.
+        for one in found:
+            self._unlisted.pop(one["invocationArn"], None)
+        # In either of the two looks: what the first did not show yet may be in the second.
+        counted = {one["invocationArn"] for one in found if self._takes_room(one)}
+        self._window.listed(len(counted) + len(self._unlisted), self._adoptable(found), began)
+
+    def _look_since(self, counts: bool) -> datetime | None:
+        """Return since when submissions are to be looked at, whatever their status; None if that tells nothing."""
+        known = [one.since for one in self._searches]
+        if self._unlisted and counts:
+            known.append(min(self._unlisted.values()) - _CLOCK_MARGIN)
+        return min(known, default=None)
+
+    def _summaries(self, **condition: Any) -> list[dict[str, Any]]:
+        return [one for page in self._clients.bedrock.list_async_invokes(**condition) for one in page]
+
+    def _takes_room(self, summary: Mapping[str, Any]) -> bool:
+        # The model may be named by its id or by its ARN; Bedrock answers with the ARN.
+        model_id = str(summary.get("modelArn", "")).rpartition("/")[2]
+        return summary.get("status", IN_PROGRESS) == IN_PROGRESS and model_id == self._model_id.rpartition("/")[2]
+
+    def _adoptable(self, summaries: Sequence[Mapping[str, Any]]) -> list[Invocation]:
+        return [
+            Invocation(
+                request_id=one["clientRequestToken"],
+                invocation_arn=one["invocationArn"],
+                outcome=Outcome.ADOPTED,
+                submitted_at=one["submitTime"].astimezone(UTC).isoformat(),
+            )
+            for one in summaries
+            if self._window.is_pending(one.get("clientRequestToken", ""))
+        ]
+
+    def _start(self, request_id: str) -> None:
+        batch = next(one for one in self._batches if request_id in one.requests)
+        request, submission = batch.requests[request_id], batch.submission
+        before = _now()
+        try:
+            self._check_source(submission, request)
+            etag = self._declare(submission, request)
+            if etag is None:
+                return
+            if self._lease is not None and not (self._lease.hold() and self._lease.fence == self._known_under):
+                raise _FencedOffError
+            before = _now()
+            arn = self._clients.bedrock.start_async_invoke(
+                model_id=submission.model_id,
+                model_input=request.model_input,
+                output_s3_uri=request.output_uri,
+                client_request_token=request.request_id,
+                kms_key_id=submission.kms_key_id,
+                bucket_owner=submission.bucket_owner,
+                tags=submission.tags,
+            )
+        except AsyncInvokeError as error:
+            self._failed(batch, request, error, before)
+            return
+        self._unlisted[arn] = before
+        self._window.started(Invocation(request.request_id, arn, Outcome.STARTED, before.isoformat()))
+        if submission.intents_uri is not None:
+            known = replace(self._intent(submission, request), invocation_arn=arn, submitted_at=before.isoformat())
+            if Intents(self._clients, submission.intents_uri).replace(known, etag) is None:
+                logger.warning("%s: somebody else has changed its intent while it was started", request.request_id)
+
+    def _failed(self, batch: Batch, request: AsyncInvokeRequest, error: AsyncInvokeError, before: datetime) -> None:
+        self._window.start_failed(request.request_id, error, leases.now(), before.isoformat())
+        if error.meaning is Meaning.UNAVAILABLE:
+            logger.warning("no answer to rely on for %s: %s", request.source_uri or request.request_id, error)
+            self._search(before - _CLOCK_MARGIN, leases.now() + self._list_lag)
+        elif error.meaning is Meaning.REFUSED:
+            logger.warning("%s is refused: %s", request.source_uri or request.request_id, error)
+            if self._window.is_pending(request.request_id):
+                since = datetime.fromtimestamp(batch.submission.adopt_since, UTC)
+                self._search(since, leases.now() + self._list_lag)
+        self._renew_where_that_may_help(error)
+
+    def _renew_where_that_may_help(self, error: AsyncInvokeError) -> None:
+        if error.meaning is Meaning.UNAUTHENTICATED:
+            self._clients.renew()
+
+    def _intent(self, submission: Submission, request: AsyncInvokeRequest) -> Intent:
+        fence = 0 if self._lease is None else self._lease.fence
+        return Intent(request.request_id, self._owner, fence, submission.manifest_uri)
+
+    def _declare(self, submission: Submission, request: AsyncInvokeRequest) -> str | None:
+        """Create the request's intent and return its ETag, or None where the request is not to be started now.
+
+        An intent of another that has no invocation yet is taken over only when that other can't be starting it any more,
+        and a look that began after the list's lag has not found it.
+        """
+        if submission.intents_uri is None:
+            return ""
+        intents, mine = Intents(self._clients, submission.intents_uri), self._intent(submission, request)
+        found = intents.declare(mine)
+        if isinstance(found, str):
+            return found
+        theirs = found.intent
+        if theirs.invocation_arn is not None:
+            known = Invocation(request.request_id, theirs.invocation_arn, Outcome.ADOPTED, theirs.submitted_at)
+            self._window.known(known)
+            return None
+        if (theirs.owner, theirs.fence) == (mine.owner, mine.fence):
+            return found.etag
+        taken_at = 0.0 if self._lease is None else self._lease.taken_at
+        due = max(leases.now() - found.age_seconds, taken_at) + self._list_lag
+        if self._window.looked_at >= due:
+            logger.warning(
+                "%s: the intent of %s is taken over, no invocation came of it", request.request_id, theirs.owner
+            )
+            taken = intents.replace(mine, found.etag)
+            if taken is not None:
+                return taken
+            due = leases.now() + self._list_lag
+        self._search(found.written_at - _CLOCK_MARGIN, due)
+        self._window.hold(request.request_id, due)
+        return None
+
+    def _check_source(self, submission: Submission, request: AsyncInvokeRequest) -> None:
+        """Refuse a request whose object is no longer the one that it was made from: Bedrock takes no version id."""
+        uri, etag = request.source_uri, request.source_etag
+        if not submission.check_source or uri is None:
+            return
+        found = self._clients.etag(uri)
+        if found is None:
+            raise AsyncInvokeError(Meaning.REFUSED, "SourceNotFound", f"{uri} was deleted before it was submitted")
+        if etag is not None and found != etag:
+            raise AsyncInvokeError(
+                Meaning.REFUSED,
+                "SourceChanged",
+                f"{uri} was replaced before it was submitted (ETag {etag}, now {found})",
+            )
+
+
+class ManifestSubmission:
+    """What one task submits: its batch, at the process's submitter.
+
+    :param submitter: where there is no lease, or a test wants one of its own; the process's otherwise.
     :raises SubmissionFailedError: where there is no manifest.
     """
 
-    def __init__(self, clients: Clients, submission: Submission, *, try_refused_again: bool = True) -> None:
+    def __init__(self, clients: Clients, submission: Submission, submitter: Submitter | None = None) -> None:
         self._clients = clients
         self._submission = submission
-        self._requests: Mapping[str, AsyncInvokeRequest] = {one.request_id: one for one in self._read_requests()}
-        self._window = SubmissionWindow(
-            self._requests, max_in_flight=submission.max_in_flight, poll_interval=submission.poll_interval
-        )
-        recorded = self._recorded()
-        self._window.remember(one for one in recorded if not (try_refused_again and one.outcome is Outcome.REFUSED))
-        # Started lately and not seen in the list, which lags: they take room in the window all the same.
-        self._unlisted: dict[str, datetime] = {
-            one.invocation_arn: datetime.fromisoformat(one.submitted_at)
-            for one in recorded
-            if one.outcome is Outcome.STARTED and one.invocation_arn and one.submitted_at
-        }
-        # Since when there may be invocations under our tokens that are not known here; None where there can't be any.
-        self._unknown_since: datetime | None = self._adopt_since
-        self._written: int | None = None
-        self._written_at = time.monotonic()
+        self._batch = Batch(clients, submission)
         self._stopped = False
+        self._waited_at = float("-inf")
+        self._submitter = submitter or _submitter_of_this_process(clients, submission)
+        self._submitter.join(self._batch, clients)
 
     @property
     def stopped(self) -> bool:
@@ -115,211 +496,108 @@ class Submitter:
     def step(self) -> float | None:
         """Do what can be done now; return how many seconds to wait before the next step, or None when all is done.
 
-        What became of the requests is on record whenever it returns or raises.
+        What became of the requests is on record when it returns None or raises.
 
         :raises SubmissionFailedError: when Bedrock could not be reached too many times in a row, or it was told to stop.
         """
         try:
-            while True:
-                if self._stopped:
-                    raise SubmissionFailedError(f"Submitting was stopped. {self._kept}")
-                decision = self._window.decide(time.monotonic())
-                if isinstance(decision, Done):
-                    return None
-                if isinstance(decision, GiveUp):
-                    raise SubmissionFailedError(f"Bedrock could not be relied on: {decision.reason}. {self._kept}")
-                if isinstance(decision, Wait):
-                    logger.info("%d requests wait %.0f s: %s", self._window.pending, decision.seconds, decision.reason)
-                    return decision.seconds * random.uniform(1, 1 + _JITTER)  # noqa: S311 - to spread the calls
-                self._act(decision)
-                # A process that is killed outright leaves what it wrote last; the list tells the rest.
-                if time.monotonic() - self._written_at > _RECORD_EVERY_SECONDS:
-                    self.record()
-        finally:
-            self.record()
+            self._show_that_it_is_waited_for()
+            seconds = 0.0 if self._stopped else self._submitter.step(lambda: not self._stopped)
+        except _ServiceFailingError as error:
+            self.withdraw()
+            raise SubmissionFailedError(f"Bedrock could not be relied on: {error}. {self._batch.kept}") from error
+        except BaseException:
+            self.close()
+            raise
+        if self._batch.is_done:
+            self._finish()
+            return None
+        if self._stopped:
+            self.close()
+            raise SubmissionFailedError(f"Submitting was stopped. {self._batch.kept}")
+        return seconds * random.uniform(1, 1 + _JITTER)  # noqa: S311 - to spread the calls
 
     @property
-    def _kept(self) -> str:
-        return (
-            f"{len(self._window.outcomes)} of {len(self._requests)} requests have an outcome"
-            + (f", kept in {self.invocations_uri}" if self.invocations_uri else "")
-            + "; a retry goes on with the others and submits none of them twice: what Bedrock has under their tokens it adopts"
-        )
+    def hand_over_seconds(self) -> float:
+        """Return how long another process has to wait before it goes on, where no intent tells it what was begun here."""
+        return 0.0 if self._submission.intents_uri is not None else self._submitter.unsettled_seconds
 
-    def _act(self, decision: Decision) -> None:
-        if isinstance(decision, Look):
-            self._look()
-        elif isinstance(decision, Start):
-            self._start(self._requests[decision.request_id])
+    def _show_that_it_is_waited_for(self) -> None:
+        tickets = self._submitter.tickets
+        if tickets is None or self._batch.is_done or leases.now() - self._waited_at < REFRESH_SECONDS:
+            return
+        tickets.put(self._submission.manifest_uri or "", self._submission.as_dict())
+        self._waited_at = leases.now()
 
-    @property
-    def invocations_uri(self) -> str | None:
-        """Return where the outcomes are written; None where there is no manifest to write them beside."""
-        manifest_uri = self._submission.manifest_uri
-        return None if manifest_uri is None else beside(manifest_uri, INVOCATIONS)
+    def _finish(self) -> None:
+        self._batch.record()
+        self.withdraw()
 
-    def record(self) -> None:
-        """Write what became of the requests so far, unless that is written already."""
-        outcomes = list(self._window.outcomes.values())
-        if self.invocations_uri is not None and self._written != len(outcomes):
-            self._clients.write(self.invocations_uri, format_lines(outcomes))
-            self._written = len(outcomes)
-        self._written_at = time.monotonic()
+    def withdraw(self) -> None:
+        """Leave, and let no other process go on with it."""
+        self.close()
+        if (tickets := self._submitter.tickets) is not None:
+            tickets.take_away(self._submission.manifest_uri or "")
+
+    def close(self) -> None:
+        """Leave; another process may go on with it for as long as its ticket is fresh."""
+        self._stopped = True
+        if self._submitter.leave(self._batch):
+            _forget(self._submitter)
 
     @property
     def output_prefix(self) -> str:
         """Return the folder that the outputs lie in."""
-        return next((one.output_uri.rstrip("/").rpartition("/")[0] for one in self._requests.values()), "")
+        return self._batch.output_prefix
 
     @property
     def invocations(self) -> Mapping[str, Invocation]:
         """Return what became of the requests so far, by request id."""
-        return self._window.outcomes
+        return self._batch.outcomes
 
     def summary(self) -> dict[str, Any]:
         """Return counts, small enough for an XCom; of one request, what became of it."""
-        invocations = self._window.outcomes.values()
-        if self._submission.manifest_uri is None:
-            return next(
-                {"invocation_arn": one.invocation_arn, "error_code": one.error_code, "error_message": one.error_message}
-                for one in invocations
-            )
-        outcomes = [one.outcome for one in invocations]
-        return {
-            "invocations_uri": self.invocations_uri,
-            "requests": len(self._requests),
-            **{str(outcome): outcomes.count(outcome) for outcome in Outcome},
-        }
+        return self._batch.summary()
 
-    def _read_requests(self) -> Sequence[AsyncInvokeRequest]:
-        submission = self._submission
-        if submission.manifest_uri is None:
-            return [AsyncInvokeRequest.from_dict(submission.request or {})]
-        content = self._clients.read(submission.manifest_uri)
-        if content is None:
-            raise SubmissionFailedError(
-                f"There is no manifest {submission.manifest_uri}, so nothing was submitted; run the task that writes it again"
-            )
-        return read_requests(content, submission.manifest_uri)
 
-    def _recorded(self) -> Sequence[Invocation]:
-        if self.invocations_uri is None:
-            return []
-        content = self._clients.read(self.invocations_uri)
-        return [] if content is None else read_invocations(content, self.invocations_uri)
+_lock = threading.Lock()
+_submitters: dict[tuple[int, str, str], Submitter] = {}
 
-    @property
-    def _adopt_since(self) -> datetime:
-        return datetime.fromtimestamp(self._submission.adopt_since, UTC)
 
-    def _look(self) -> None:
-        """Count what is in progress, and adopt what is ours and was not known to be."""
-        lagging = _now() - _LIST_LAG
-        self._unlisted = {arn: at for arn, at in self._unlisted.items() if at > lagging}
-        try:
-            in_progress = [] if self._submission.max_in_flight is None else self._summaries(status=IN_PROGRESS)
-            since = self._look_since
-            found = in_progress + ([] if since is None else self._summaries(submitted_after=since))
-        except AsyncInvokeError as error:
-            logger.warning("looking at the list of invocations failed: %s", error)
-            self._window.list_failed(error, time.monotonic())
-            return
-        self._unknown_since = None
-        # One that was listed once, whatever its status, is counted by the list from then on.
-        for one in found:
-            self._unlisted.pop(one["invocationArn"], None)
-        # In either of the two looks: what the first did not show yet may be in the second.
-        counted = {one["invocationArn"] for one in found if self._takes_room(one)}
-        self._window.listed(len(counted) + len(self._unlisted), self._adoptable(found))
+def _submitter_of_this_process(clients: Clients, submission: Submission) -> Submitter:
+    if submission.submitter_uri is None:
+        return Submitter(clients, submission)
+    # A forked process has copies of its parent's submitters, which are not its own.
+    key = (os.getpid(), submission.submitter_uri, submission.model_id)
+    with _lock:
+        if key not in _submitters:
+            _submitters[key] = Submitter(clients, submission)
+        return _submitters[key]
 
-    @property
-    def _look_since(self) -> datetime | None:
-        """Return since when submissions are to be looked at, whatever their status; None if that tells nothing."""
-        known = [] if self._unknown_since is None else [self._unknown_since]
-        if self._unlisted and self._submission.max_in_flight is not None:
-            known.append(min(self._unlisted.values()) - _CLOCK_MARGIN)
-        return min(known, default=None)
 
-    def _summaries(self, **condition: Any) -> list[dict[str, Any]]:
-        return [one for page in self._clients.bedrock.list_async_invokes(**condition) for one in page]
+def _forget(submitter: Submitter) -> None:
+    with _lock:
+        for key in [key for key, one in _submitters.items() if one is submitter]:
+            del _submitters[key]
 
-    def _takes_room(self, summary: Mapping[str, Any]) -> bool:
-        # The model may be named by its id or by its ARN; Bedrock answers with the ARN.
-        model_id = str(summary.get("modelArn", "")).rpartition("/")[2]
-        return (
-            summary.get("status", IN_PROGRESS) == IN_PROGRESS
-            and model_id == self._submission.model_id.rpartition("/")[2]
-        )
 
-    def _adoptable(self, summaries: Sequence[Mapping[str, Any]]) -> list[Invocation]:
-        return [
-            Invocation(
-                request_id=one["clientRequestToken"],
-                invocation_arn=one["invocationArn"],
-                outcome=Outcome.ADOPTED,
-                submitted_at=one["submitTime"].astimezone(UTC).isoformat(),
-            )
-            for one in summaries
-            if one.get("clientRequestToken") in self._requests
-        ]
-
-    def _start(self, request: AsyncInvokeRequest) -> None:
-        submission = self._submission
-        before = _now()
-        try:
-            self._check_source(request)
-            arn = self._clients.bedrock.start_async_invoke(
-                model_id=submission.model_id,
-                model_input=request.model_input,
-                output_s3_uri=request.output_uri,
-                client_request_token=request.request_id,
-                kms_key_id=submission.kms_key_id,
-                bucket_owner=submission.bucket_owner,
-                tags=submission.tags,
-            )
-        except AsyncInvokeError as error:
-            self._failed(request, error, before)
-            return
-        self._unlisted[arn] = before
-        self._window.started(Invocation(request.request_id, arn, Outcome.STARTED, before.isoformat()))
-
-    def _failed(self, request: AsyncInvokeRequest, error: AsyncInvokeError, before: datetime) -> None:
-        self._window.start_failed(request.request_id, error, time.monotonic())
-        if error.meaning is Meaning.UNAVAILABLE:
-            logger.warning("no answer to rely on for %s: %s", request.request_id, error)
-            self._unknown_since = min(before - _CLOCK_MARGIN, self._unknown_since or before)
-        elif error.meaning is Meaning.REFUSED:
-            logger.warning("%s is refused: %s", request.source_uri or request.request_id, error)
-            if request.request_id not in self._window.outcomes:
-                self._unknown_since = self._adopt_since
-
-    def _check_source(self, request: AsyncInvokeRequest) -> None:
-        """Refuse a request whose object is no longer the one that it was made from: Bedrock takes no version id."""
-        uri, etag = request.source_uri, request.source_etag
-        if not self._submission.check_source or uri is None:
-            return
-        found = self._clients.etag(uri)
-        if found is None:
-            raise AsyncInvokeError(Meaning.REFUSED, "SourceNotFound", f"{uri} was deleted before it was submitted")
-        if etag is not None and found != etag:
-            raise AsyncInvokeError(
-                Meaning.REFUSED,
-                "SourceChanged",
-                f"{uri} was replaced before it was submitted (ETag {etag}, now {found})",
-            )
+def _as_adopted(invocation: Invocation) -> Invocation:
+    if invocation.outcome is not Outcome.STARTED:
+        return invocation
+    return replace(invocation, outcome=Outcome.ADOPTED)
 
 
 def _now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
 
 
-def submit_blocking(submitter: Submitter) -> None:
+def submit_blocking(submission: ManifestSubmission) -> None:
     """Submit everything, waiting in this thread while the window is full.
 
-    :raises SubmissionFailedError: as :meth:`Submitter.step`.
+    :raises SubmissionFailedError: as :meth:`ManifestSubmission.step`.
     """
-    while (seconds := submitter.step()) is not None:
+    while (seconds := submission.step()) is not None:
         until = time.monotonic() + seconds
         # In short pieces: Airflow asks a task to stop by a signal, after which a sleep goes on.
-        while not submitter.stopped and (left := until - time.monotonic()) > 0:
+        while not submission.stopped and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from bedrock_async_invoke.batch import LEASE_SECONDS
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
-from bedrock_async_invoke.submitter import Submission, Submitter
+from bedrock_async_invoke.submission import LIST_LAG_SECONDS
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission
 from bedrock_async_invoke.watcher import Watch, Watcher
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ class _Stepper(Protocol):
     def step(self) -> float | None: ...
 
     def stop(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def summary(self) -> dict[str, Any]: ...
 
@@ -62,6 +66,8 @@ class _SteppingTrigger(BaseTrigger):
         finally:
             # A thread outlives the task that waits for it: when the trigger moves elsewhere, it must not go on here.
             stepper.stop()
+            # Not waited for: a call that hangs must not hold up the triggerer.
+            asyncio.get_running_loop().run_in_executor(None, stepper.close)
         return stepper.summary()
 
     def _serialize(self, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -81,7 +87,12 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
     :param tags: Tags of the invocations.
     :param check_source: Whether to look before Start if the object of a request is still there, and the same.
     :param adopt_since: Since when invocations are adopted, in seconds since the epoch.
+    :param keep_refusals_since: Since when requests that were refused are not asked for again, in seconds since the epoch.
     :param poll_interval: Seconds between two looks while the window is full. (default: 15)
+    :param intents_uri: The prefix that an intent is created below before a request is started.
+    :param submitter_uri: The folder of the lease under which all processes submit.
+    :param lease_seconds: How long the lease holds without being renewed. (default: 60)
+    :param list_lag_seconds: How long Bedrock's list may take to show an invocation. (default: 30)
     :param initial_delay: Seconds before the first step. (default: 5)
     :param aws_conn_id: The Airflow connection used for AWS credentials.
     :param region_name: AWS region_name.
@@ -101,7 +112,12 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
         bucket_owner: str | None = None,
         tags: dict[str, str] | None = None,
         check_source: bool = True,
+        keep_refusals_since: float | None = None,
         poll_interval: float = 15.0,
+        intents_uri: str | None = None,
+        submitter_uri: str | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        list_lag_seconds: float = LIST_LAG_SECONDS,
         initial_delay: float = LEAST_INITIAL_DELAY,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -109,6 +125,7 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(AwsParameters(aws_conn_id, region_name, verify, botocore_config), initial_delay)
+        self._manifest_submission: ManifestSubmission | None = None
         self._submission = Submission(
             model_id=model_id,
             manifest_uri=manifest_uri,
@@ -119,7 +136,12 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
             tags=tags,
             check_source=check_source,
             adopt_since=adopt_since,
+            keep_refusals_since=keep_refusals_since,
             poll_interval=poll_interval,
+            intents_uri=intents_uri,
+            submitter_uri=submitter_uri,
+            lease_seconds=lease_seconds,
+            list_lag_seconds=list_lag_seconds,
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -127,14 +149,17 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
         return self._serialize(self._submission.as_dict())
 
     async def on_kill(self) -> None:
-        """Say that what was started goes on: Bedrock has no call that stops an invocation."""
+        """Start nothing more; what was started goes on: Bedrock has no call that stops an invocation."""
+        if self._manifest_submission is not None:
+            self._manifest_submission.stop()
+            await asyncio.to_thread(self._manifest_submission.withdraw)
         logger.warning(
             "Bedrock can't stop an invocation: what was started goes on and is billed. A new try of the task finds it again."
         )
 
-    def _make(self) -> Submitter:
-        # The task that deferred has asked for the refused ones a moment ago.
-        return Submitter(shared_clients(self._aws), self._submission, try_refused_again=False)
+    def _make(self) -> ManifestSubmission:
+        self._manifest_submission = ManifestSubmission(shared_clients(self._aws), self._submission)
+        return self._manifest_submission
 
 
 class BedrockAsyncInvokeTrigger(_SteppingTrigger):

@@ -76,8 +76,10 @@ class Watcher:
         self._clients = clients
         self._watch = watch
         self._stopped = False
+        invocations = self._invocations()
+        self._reused = [_status_of_reused(one) for one in invocations if one.outcome is Outcome.REUSED]
         self._poller = StatusPoller(
-            self._invocations(),
+            [one for one in invocations if one.outcome is not Outcome.REUSED],
             poll_interval=watch.poll_interval,
             timeout=watch.timeout_seconds,
             waiting_since=watch.waiting_since,
@@ -95,6 +97,9 @@ class Watcher:
             logger.warning("There is no %s: nothing was started, so there is nothing to wait for.", uri)
             return []
         return read_invocations(content, uri)
+
+    def close(self) -> None:
+        """Do nothing: what it has seen is on record, or is seen again."""
 
     def stop(self) -> None:
         """Let a step that runs in another thread end after the call that it is making."""
@@ -114,12 +119,12 @@ class Watcher:
             if isinstance(decision, Done):
                 if decision.deadline_exceeded:
                     logger.warning("%d invocations have not ended at the deadline.", len(self._poller.pending))
-                self._record(self._poller.statuses)
+                self._record(self.statuses)
                 return None
             if isinstance(decision, Wait):
                 return decision.seconds * random.uniform(1, 1 + _JITTER)  # noqa: S311 - to spread the calls
             if isinstance(decision, GiveUp):
-                self._record(one for one in self._poller.statuses if one.status in TERMINAL)
+                self._record(one for one in self.statuses if one.status in TERMINAL)
                 raise WatchingFailedError(f"Bedrock could not be asked: {decision.reason}. {_KEPT}")
             try:
                 self._ask(decision)
@@ -197,7 +202,7 @@ class Watcher:
     @property
     def statuses(self) -> list[InvocationStatus]:
         """Return the last status of every invocation."""
-        return self._poller.statuses
+        return [*self._reused, *self._poller.statuses]
 
     def summary(self) -> dict[str, Any]:
         """Return counts, small enough for an event and an XCom; of one invocation, its status as well."""
@@ -214,6 +219,18 @@ class Watcher:
             "output_uri": one.output_uri,
             **counts,
         }
+
+
+def _status_of_reused(invocation: Invocation) -> InvocationStatus:
+    return InvocationStatus(
+        request_id=invocation.request_id,
+        invocation_arn=invocation.invocation_arn or "",
+        status=COMPLETED,
+        failure_message=None,
+        submitted_at=invocation.submitted_at,
+        ended_at=None,
+        output_uri=invocation.output_uri or "",
+    )
 
 
 _KEPT = "The invocations go on; a retry looks at them again and submits nothing"

@@ -85,7 +85,9 @@ def test_a_batch_goes_through_with_one_bad_object_failing_alone(batch, simulator
         "requests": 6,
         "started": 4,
         "adopted": 0,
+        "reused": 0,
         "refused": 2,
+        "unanswered": 0,
     }
     invocations = pictures.lines("invocations.jsonl")
     assert [invocations[number]["error_code"] for number in range(3)] == ["SourceNotFound", "SourceChanged", None]
@@ -126,7 +128,7 @@ def test_a_connection_that_breaks_starts_nothing_twice_even_if_bedrock_forgets_i
     simulator.settings(token_lifetime_seconds=0.0, list_delay_seconds=1.0)
     simulator.faults({"kind": kind, "operation": "StartAsyncInvoke", "after": 1, "count": 1})
     pictures = batch(3)
-    summary = run_quickly(operator(pictures), consistency_delay=2.0)
+    summary = run_quickly(operator(pictures), list_lag=2.0)
     assert summary["started"] + summary["adopted"] == 3
     assert summary["adopted"] == (1 if kind == "lost_response" else 0)
     assert accepted(simulator, pictures) == [0, 1, 2]
@@ -141,38 +143,46 @@ def test_a_quota_below_the_window_slows_down_and_refuses_nothing(batch, simulato
 
 
 def test_an_outage_fails_saying_what_is_kept_and_a_retry_goes_on(batch, simulator):
-    pictures = batch(3)
+    pictures = batch(20)
     outage = {"kind": "error", "operation": "StartAsyncInvoke", "code": "InternalServerException"}
-    simulator.faults({**outage, "source": pictures.uri(2)})
+    simulator.faults({**outage, "after": 2})
     task = operator(pictures)
-    with pytest.raises(AirflowException, match="2 of 3 requests have an outcome"):
+    with pytest.raises(AirflowException, match=r"circuit breaker stays open.* 2 of 20 requests have an outcome"):
         run_quickly(task)
     assert set(pictures.lines("invocations.jsonl")) == {0, 1}
     simulator.clear_faults()
+    assert operator(pictures).execute(CONTEXT)["started"] == 20
+    assert sorted(accepted(simulator, pictures)) == list(range(20))
+
+
+def test_a_request_that_is_never_answered_is_left_for_the_next_time_and_the_others_go_on(batch, simulator):
+    pictures = batch(3)
+    fault = {"kind": "error", "operation": "StartAsyncInvoke", "code": "InternalServerException"}
+    simulator.faults({**fault, "source": pictures.uri(1)})
+    summary = run_quickly(operator(pictures))
+    assert (summary["started"], summary["unanswered"]) == (2, 1)
+    simulator.clear_faults()
     assert operator(pictures).execute(CONTEXT)["started"] == 3
-    assert accepted(simulator, pictures) == [0, 1, 2]
 
 
-def run_quickly(task, *, consistency_delay: float = 0.1) -> Any:
+def run_quickly(task, *, list_lag: float = 0.1) -> Any:
     """Run a task with waits as short as they can be."""
-    from bedrock_async_invoke import submission, submitter
+    from bedrock_async_invoke import submitter
+    from bedrock_async_invoke.submission import Patience, SubmissionWindow
 
-    window = submission.SubmissionWindow
+    task.list_lag_seconds = list_lag
+    patience = Patience(longest_wait=0.1, breaker_seconds=0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            submitter,
-            "SubmissionWindow",
-            lambda *a, **k: window(*a, **k, consistency_delay=consistency_delay, longest_wait=0.1),
-        )
+        patch.setattr(submitter, "SubmissionWindow", lambda **k: SubmissionWindow(**k, patience=patience))
         return task.execute(CONTEXT)
 
 
 SUBMIT = """
 import sys
 from bedrock_async_invoke.clients import AwsParameters, Clients
-from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 clients = Clients(AwsParameters(None, "us-east-1"))
-submit_blocking(Submitter(clients, Submission(sys.argv[1], sys.argv[2])))
+submit_blocking(ManifestSubmission(clients, Submission(sys.argv[1], sys.argv[2])))
 """
 
 
@@ -235,7 +245,9 @@ def test_throttled_starts_are_made_in_the_triggerer_and_none_is_refused(batch, s
         "requests": 5,
         "started": 5,
         "adopted": 0,
+        "reused": 0,
         "refused": 0,
+        "unanswered": 0,
     }
     assert accepted(simulator, pictures) == [0, 1, 2, 3, 4]
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from PIL import Image
 
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
-from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
 from local_stack.processes import wait_until
 from media_embeddings.library import Library
@@ -92,8 +92,12 @@ class Pipeline:
             max_in_flight=self.library.max_in_flight,
             bucket_owner=self.library.bucket_owner,
             poll_interval=0.05,
+            intents_uri=self.library.intents_uri,
+            submitter_uri=self.library.submitter_uri(plan.model),
+            lease_seconds=self.library.lease_seconds,
+            list_lag_seconds=self.library.list_lag_seconds,
         )
-        submit_blocking(Submitter(clients, submission))
+        submit_blocking(ManifestSubmission(clients, submission))
         self._interrupt("start_async_invoke")
         watch = Watch(manifest_uri=manifest_uri, poll_interval=0.05, timeout_seconds=self.library.deadline_hours * 3600)
         watch_blocking(Watcher(clients, watch))
@@ -134,6 +138,7 @@ def pipeline(stack, simulator) -> Pipeline:
         model="marengo-2-7",
         tables=f"s3://vectors-{name}/tables",
         work=f"s3://vectors-{name}/work",
+        list_lag_seconds=1.0,
     )
     return Pipeline(library, Storage.of_session(boto3.Session()))
 

@@ -10,7 +10,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest  # noqa: E402
 
-from bedrock_async_invoke import operators, sensors, submitter, triggers, watcher  # noqa: E402
+from bedrock_async_invoke import batch, lease, operators, sensors, submitter, tickets, triggers, watcher  # noqa: E402
 from tests.unit.bedrock_async_invoke.fake_aws import Clock, FakeBedrock, FakeClients  # noqa: E402
 
 
@@ -27,7 +27,7 @@ def credentials(monkeypatch):
 def clock(monkeypatch) -> Clock:
     """Give a clock that goes on only when somebody sleeps."""
     clock = Clock()
-    for module in (submitter, watcher, operators, sensors):
+    for module in (batch, lease, submitter, tickets, watcher, operators, sensors):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from bedrock_async_invoke.clients import StoredObject
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 
 MODEL = "twelvelabs.marengo-embed-3-0-v1:0"
@@ -137,6 +139,10 @@ class FakeBedrock:
         for first in range(0, max(len(found), 1), 3):
             yield found[first : first + 3]
 
+    @property
+    def conn_region_name(self) -> str:
+        return "us-east-1"
+
     def _in_progress(self) -> int:
         return sum(self.clock.now < job.ends for job in self.jobs.values())
 
@@ -163,7 +169,10 @@ class FakeClients:
     def __init__(self, bedrock: FakeBedrock) -> None:
         self.bedrock = bedrock
         self.objects: dict[str, bytes] = {}
+        self.written_at: dict[str, float] = {}
         self.etags: dict[str, str] = {}
+        self.region_name = "us-east-1"
+        self.renewed = 0
         self.parameters: Any = None
 
     def reached_with(self, parameters: Any) -> FakeClients:
@@ -175,6 +184,30 @@ class FakeClients:
 
     def write(self, uri: str, content: bytes) -> None:
         self.objects[uri] = content
+        self.written_at[uri] = self.bedrock.clock.now
+
+    def read_object(self, uri: str) -> StoredObject | None:
+        if uri not in self.objects:
+            return None
+        content, at = self.objects[uri], self.written_at.get(uri, self.bedrock.clock.now)
+        return StoredObject(content, etag_of(content), datetime.fromtimestamp(at, UTC), self.bedrock.clock.now - at)
+
+    def write_if(self, uri: str, content: bytes, *, etag: str | None) -> str | None:
+        found = self.objects.get(uri)
+        if etag != (None if found is None else etag_of(found)):
+            return None
+        self.write(uri, content)
+        return etag_of(content)
+
+    def delete(self, uri: str) -> None:
+        self.objects.pop(uri, None)
+
+    def ages(self, prefix_uri: str) -> dict[str, float]:
+        now = self.bedrock.clock.now
+        return {uri: now - self.written_at[uri] for uri in self.objects if uri.startswith(prefix_uri)}
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     def etag(self, uri: str) -> str | None:
         return self.etags.get(uri)
@@ -187,6 +220,10 @@ class FakeClients:
         lines = [json.loads(line) for line in self.objects[f"{FOLDER}/{name}"].splitlines()]
         assert len({line["request_id"] for line in lines}) == len(lines)
         return {line["request_id"]: line for line in lines}
+
+
+def etag_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def request(number: int, **members: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from bedrock_async_invoke.errors import Meaning, explain
         ("ResourceNotFoundException", Meaning.REFUSED),
         ("InternalServerException", Meaning.UNAVAILABLE),
         ("ServiceUnavailableException", Meaning.UNAVAILABLE),
-        ("ExpiredTokenException", Meaning.UNAVAILABLE),
+        ("ExpiredTokenException", Meaning.UNAUTHENTICATED),
         ("AnErrorOfTomorrow", Meaning.UNAVAILABLE),
     ],
 )
@@ -41,7 +41,6 @@ def test_an_error_of_aws_means_what_its_code_says(code, meaning):
         ReadTimeoutError(endpoint_url="https://bedrock"),
         ConnectTimeoutError(endpoint_url="https://bedrock"),
         EndpointConnectionError(endpoint_url="https://bedrock"),
-        NoCredentialsError(),
         OSError("connection reset"),
     ],
 )
@@ -55,3 +54,16 @@ def test_a_request_that_botocore_itself_does_not_send_is_refused():
 
 def test_an_error_without_a_body_is_explained_all_the_same():
     assert explain(ClientError({}, "StartAsyncInvoke")).meaning is Meaning.UNAVAILABLE
+
+
+def test_missing_credentials_are_no_requests_fault_and_nothing_has_happened():
+    assert explain(NoCredentialsError()).meaning is Meaning.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("Fri, 31 Dec 2027", None)])
+def test_the_time_that_the_service_asks_to_wait_is_kept(header, seconds):
+    answer = {
+        "Error": {"Code": "ThrottlingException", "Message": "slow down"},
+        "ResponseMetadata": {"HTTPHeaders": {"retry-after": header}},
+    }
+    assert explain(ClientError(answer, "StartAsyncInvoke")).retry_after == seconds

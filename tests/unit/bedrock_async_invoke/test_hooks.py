@@ -8,7 +8,6 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
-    NoCredentialsError,
     ParamValidationError,
     ReadTimeoutError,
 )
@@ -172,7 +171,6 @@ def test_what_an_answer_means_follows_from_its_code(hook, code, meaning):
         ReadTimeoutError(endpoint_url=URL),
         ConnectTimeoutError(endpoint_url=URL),
         EndpointConnectionError(endpoint_url=URL),
-        NoCredentialsError(),
         ConnectionResetError("reset by peer"),
     ],
 )

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher
 from tests.unit.bedrock_async_invoke.fake_aws import (
     MANIFEST,
@@ -21,7 +21,7 @@ from tests.unit.bedrock_async_invoke.fake_aws import (
 
 def submit(clients, count: int, **options: object) -> None:
     clients.put_requests(*map(request, range(count)))
-    submit_blocking(Submitter(clients, Submission(model_id=MODEL, manifest_uri=MANIFEST, **options)))
+    submit_blocking(ManifestSubmission(clients, Submission(model_id=MODEL, manifest_uri=MANIFEST, **options)))
 
 
 def watcher(clients, seconds: float) -> Watcher:

@@ -72,7 +72,9 @@ def test_the_requests_of_a_manifest_are_started_and_counted(clients, context):
         "requests": 2,
         "started": 2,
         "adopted": 0,
+        "reused": 0,
         "refused": 0,
+        "unanswered": 0,
     }
     assert clients.parameters.as_dict() == AWS
 
@@ -99,6 +101,11 @@ def test_a_full_window_is_waited_for_in_the_triggerer(clients, context, clock):
         "check_source": False,
         "adopt_since": clock.now - 86_400,
         "poll_interval": 30,
+        "keep_refusals_since": clock.now,
+        "intents_uri": None,
+        "submitter_uri": None,
+        "lease_seconds": 60.0,
+        "list_lag_seconds": 30.0,
     }
     assert len(clients.lines("invocations.jsonl")) == 2
 
@@ -126,14 +133,13 @@ def test_an_error_of_the_trigger_fails_the_task_with_its_message():
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_an_outage_fails_the_task_and_keeps_what_was_started(clients, bedrock, context, deferrable):
-    clients.put_requests(request(1), request(2))
-    bedrock.start_faults.append(None)
-    bedrock.start_errors["request-2"] = UNAVAILABLE
+    clients.put_requests(*[request(number) for number in range(1, 41)])
+    bedrock.start_faults.extend([None, *[UNAVAILABLE] * 100])
     task = operator(**MANY, deferrable=deferrable)
     if deferrable:
         deferred(task.execute, context)
     else:
-        with pytest.raises(AirflowException, match="1 of 2 requests have an outcome"):
+        with pytest.raises(AirflowException, match="1 of 40 requests have an outcome"):
             task.execute(context)
     assert set(clients.lines("invocations.jsonl")) == {"request-1"}
 
@@ -316,6 +322,8 @@ def test_every_template_field_is_rendered():
         "kms_key_id": "t",
         "bucket_owner": "t",
         "tags": {"run": "t"},
+        "intents_uri": None,
+        "submitter_uri": None,
         "aws_conn_id": None,
         "region_name": "t",
         "verify": False,

@@ -207,8 +207,25 @@ def test_one_of_many_that_bedrock_does_not_know_is_kept_with_its_answer_and_hold
     assert subject.decide(NOW) == GetEach((arn(1),))
     subject.got([], {arn(1): refusal("ValidationException", "unknown")})
     assert isinstance(subject.decide(NOW), Wait)
-    assert [one.status for one in subject.statuses] == ["Completed", "InProgress"]
+    assert [one.status for one in subject.statuses] == ["Completed", "NotFound"]
     assert subject.statuses[1].failure_message == "GetAsyncInvoke answers ValidationException: unknown"
+
+
+def test_one_that_is_listed_after_all_was_only_late():
+    subject = poller(1, patience=1)
+    subject.decide(NOW)
+    subject.listed([])
+    subject.got([], {arn(0): refusal("ValidationException", "unknown")})
+    subject.listed([summary(0, status="InProgress")])
+    assert [one.status for one in subject.statuses] == ["InProgress"]
+
+
+def test_one_that_may_not_be_asked_for_is_not_taken_for_unknown():
+    subject = poller(1, patience=1)
+    subject.decide(NOW)
+    subject.listed([])
+    subject.got([], {arn(0): refusal("AccessDeniedException")})
+    assert [one.status for one in subject.statuses] == ["InProgress"]
 
 
 def test_the_output_folder_ends_in_the_invocation_id_whether_bedrock_names_it_or_not():

@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from bedrock_async_invoke import sensors
 from bedrock_async_invoke.sensors import BedrockAsyncInvokeSensor
-from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.triggers import BedrockAsyncInvokeTrigger
 from tests.unit.bedrock_async_invoke.fake_aws import FOLDER, MANIFEST, MODEL, UNAVAILABLE, refusal, request
 
@@ -38,7 +38,7 @@ def poke_until_done(subject: BedrockAsyncInvokeSensor, clock) -> Any:
 @pytest.fixture
 def started(clients, clock):
     clients.put_requests(request(1), request(2))
-    submit_blocking(Submitter(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
+    submit_blocking(ManifestSubmission(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
 
 
 def test_it_waits_until_all_have_ended_and_returns_counts(clients, bedrock, started, clock):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.module_loading import import_string
@@ -28,7 +29,12 @@ START = {
     "tags": {"team": "video"},
     "check_source": False,
     "adopt_since": 1.5,
+    "keep_refusals_since": None,
     "poll_interval": 0.01,
+    "intents_uri": None,
+    "submitter_uri": None,
+    "lease_seconds": 60.0,
+    "list_lag_seconds": 30.0,
     "initial_delay": 0.0,
 }
 WAIT = {
@@ -89,6 +95,8 @@ async def test_the_start_trigger_submits_the_rest_and_sends_counts(clients, quic
         "requests": 2,
         "started": 2,
         "adopted": 0,
+        "reused": 0,
+        "unanswered": 0,
         "refused": 0,
     }
     assert set(clients.lines("invocations.jsonl")) == {"request-1", "request-2"}
@@ -213,9 +221,16 @@ async def test_a_trigger_that_runs_a_second_time_starts_nothing_twice(clients, q
 async def test_it_does_not_ask_again_for_what_its_task_was_refused_a_moment_ago(clients, quick):
     clients.put_requests(request(1), request(2))
     clients.objects[f"{FOLDER}/invocations.jsonl"] = json.dumps(
-        {"request_id": "request-1", "invocation_arn": None, "outcome": "refused", "error_code": "ValidationException"}
+        {
+            "request_id": "request-1",
+            "invocation_arn": None,
+            "outcome": "refused",
+            "submitted_at": "2026-11-23T01:00:00+00:00",
+            "error_code": "ValidationException",
+        }
     ).encode()
-    event = await event_of(BedrockStartAsyncInvokeTrigger(**START))
+    before = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    event = await event_of(BedrockStartAsyncInvokeTrigger(**START | {"keep_refusals_since": before}))
     assert (event["started"], event["refused"]) == (1, 1)
     assert quick.count("start") == 1
 

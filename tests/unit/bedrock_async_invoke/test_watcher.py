@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bedrock_async_invoke.submitter import Submission, Submitter, submit_blocking
+from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, WatchingFailedError, watch_blocking
 from tests.unit.bedrock_async_invoke.fake_aws import FOLDER, MANIFEST, MODEL, UNAVAILABLE, refusal, request
 
@@ -17,7 +17,7 @@ def started(clients, clock):
 
     def started(*numbers: int) -> None:
         clients.put_requests(*[request(number) for number in numbers])
-        submit_blocking(Submitter(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
+        submit_blocking(ManifestSubmission(clients, Submission(MODEL, MANIFEST, adopt_since=clock.now)))
 
     return started
 
@@ -113,7 +113,7 @@ def test_one_of_which_bedrock_says_nothing_keeps_the_output_folder_that_the_mani
     bedrock.get_error = refusal("ValidationException", "unknown")
     watched(clients)
     line = clients.lines("statuses.jsonl")["request-1"]
-    assert (line["status"], line["output_uri"]) == ("InProgress", f"s3://work/outputs/request-1/{0:012d}")
+    assert (line["status"], line["output_uri"]) == ("NotFound", f"s3://work/outputs/request-1/{0:012d}")
     assert line["failure_message"] == "GetAsyncInvoke answers ValidationException: unknown"
 
 

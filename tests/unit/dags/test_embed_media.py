@@ -81,10 +81,16 @@ def test_the_trigger_form_refuses_what_makes_no_sense(dag, name, value):
         dag.params.get_param(name).resolve(value)
 
 
-def test_one_batch_is_submitted_at_a_time_so_that_the_window_is_the_librarys(dag):
+def test_every_batch_is_submitted_by_the_one_submitter_of_the_model_and_region(dag):
     start = dag.task_dict["embed.start_async_invoke"]
 
-    assert start.max_active_tis_per_dag == 1
+    assert start.max_active_tis_per_dag is None
+    assert start.deferrable
+    arguments = vars(start)
+    context = {"params": {"model": "marengo-3-0"}} | dag.user_defined_macros
+    rendered = dag.get_template_env().from_string(arguments["submitter_uri"]).render(context)
+    assert rendered.endswith("/submitters/us-east-1/marengo-3-0")
+    assert arguments["intents_uri"].endswith("/tables/intents")
 
 
 def test_the_table_is_an_outlet_asset(dag):
