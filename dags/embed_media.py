@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ Every night the media below {sources} that are new or changed are embedded with 
 | `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
+| `plan_retries_1`, `retry_1` | another attempt at what failed for a reason that may pass; skipped when nothing did |
 | `announce_table` | emits the table's Asset event; skipped when no row was committed |
 | `report` | balances the books; it alone decides whether the run has failed |
 
@@ -88,6 +90,19 @@ def _params(library: Library) -> dict[str, Param]:
             title="Force",
             description="Embed again what is already embedded. This is paid for again.",
         ),
+        "retry_failed": Param(
+            False,
+            type="boolean",
+            title="Retry failed",
+            description="Try again what failed for good or is quarantined. An attempt at it is paid for.",
+        ),
+        "release": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": "^s3://"},
+            title="Release",
+            description="S3 URIs or globs: what failed for good or is quarantined and matches is tried again.",
+        ),
         "dry_run": Param(
             False,
             type="boolean",
@@ -109,15 +124,133 @@ def _report(library: Library) -> dict[str, Any]:
     if listing is None or plan_uri is None:
         unfinished = "list_media" if listing is None else "plan"
         raise AirflowFailException(f"{unfinished} failed, so nothing was submitted; its log says why")
-    report = report_run(_storage(library), library, folder, listing, plan_uri)
+    round_uris = _round_uris(context["ti"], range(1, library.retries_in_run + 1))
+    report = report_run(_storage(library), library, folder, listing, plan_uri, round_uris)
     if not report.succeeded:
         raise AirflowFailException("; ".join(report.problems))
     return {"report_uri": folder.report_uri, **report.totals}
 
 
+def _round_uris(ti: Any, rounds: Iterable[int]) -> list[str]:
+    """Return the rounds of retries that were planned, in their order."""
+    uris = (ti.xcom_pull(task_ids=f"plan_retries_{number}", key="round_uri") for number in rounds)
+    return [uri for uri in uris if uri is not None]
+
+
+def _list_media(library: Library) -> dict[str, Any]:
+    from media_embeddings import listing
+    from media_embeddings.run_folder import RunFolder
+
+    context = get_current_context()
+    params = context["params"]
+    chosen = [MediaType(name) for name in params["media_types"]]
+    folder = RunFolder(library.work, library.name, context["run_id"])
+    try:
+        return listing.list_media(
+            _storage(library),
+            library,
+            folder.listing_uri,
+            prefix=params["prefix"] or None,
+            media_types=None if set(chosen) == set(library.media_types) else chosen,
+        ).as_dict()
+    except listing.NothingListedError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def _plan(library: Library, listing: dict[str, Any]) -> list[str]:
+    from media_embeddings.listing import Listing
+    from media_embeddings.planner import PlanOptions, make_plan
+
+    context = get_current_context()
+    params = context["params"]
+    names = ("model", "force", "limit", "dry_run", "retry_failed", "release")
+    options = PlanOptions(**{name: params[name] for name in names})
+    made, uri = make_plan(_storage(library), library, context["run_id"], Listing.from_dict(listing), options)
+    context["ti"].xcom_push(key="plan_uri", value=uri)
+    return list(made.manifests)
+
+
+def _merge_outputs(library: Library, manifest_uri: str) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from media_embeddings.merging import merge_batch
+    from media_embeddings.run_folder import BatchFolder
+
+    context = get_current_context()
+    folder = BatchFolder.of_manifest(manifest_uri)
+    summary = merge_batch(_storage(library), library, context["params"]["model"], context["run_id"], folder)
+    return asdict(summary)
+
+
+def _plan_retries(library: Library, number: int) -> list[str]:
+    from media_embeddings import retrying
+
+    ti = get_current_context()["ti"]
+    plan_uri = ti.xcom_pull(task_ids="plan", key="plan_uri")
+    if plan_uri is None:
+        return []
+    earlier = _round_uris(ti, range(1, number))
+    made, uri = retrying.plan_retries(_storage(library), library, plan_uri, number, earlier[-1] if earlier else None)
+    ti.xcom_push(key="round_uri", value=uri)
+    return list(made.manifests)
+
+
+def _start_async_invoke(library: Library, manifest_uri: str) -> BedrockStartAsyncInvokeOperator:
+    return BedrockStartAsyncInvokeOperator(
+        task_id="start_async_invoke",
+        model_id="{{ bedrock_model_id(params.model) }}",
+        manifest_uri=manifest_uri,
+        max_in_flight=library.max_in_flight,
+        # What a night has left in progress is found again by the next ones.
+        adopt_lookback=timedelta(days=3),
+        bucket_owner=library.bucket_owner,
+        kms_key_id=library.kms_key_id,
+        poll_interval=library.poll_interval_seconds,
+        aws_conn_id=library.aws_conn_id,
+        region_name=library.region,
+        intents_uri=library.intents_uri,
+        submitter_uri="{{ submitter_uri(params.model) }}",
+        lease_seconds=library.lease_seconds,
+        list_lag_seconds=library.list_lag_seconds,
+        deferrable=True,
+        map_index_template="{{ task.batch_name }}",
+    )
+
+
+def _wait_for_async_invoke(library: Library, manifest_uri: str) -> BedrockAsyncInvokeSensor:
+    return BedrockAsyncInvokeSensor(
+        task_id="wait_for_async_invoke",
+        manifest_uri=manifest_uri,
+        poke_interval=library.poll_interval_seconds,
+        # A trigger that fires within seconds may be taken for a task that ended without being told to.
+        initial_delay=max(5.0, library.poll_interval_seconds),
+        deadline=timedelta(hours=library.deadline_hours),
+        aws_conn_id=library.aws_conn_id,
+        region_name=library.region,
+        deferrable=True,
+        trigger_rule="all_done",
+        map_index_template="{{ task.batch_name }}",
+    )
+
+
+def _announce_table(library: Library, asset: Asset) -> None:
+    from media_embeddings.reporting import committed_by
+
+    context = get_current_context()
+    if context["params"]["model"] != library.model:
+        raise AirflowSkipException("the run wrote into the table of another model than the library's")
+    plan_uri = context["ti"].xcom_pull(task_ids="plan", key="plan_uri")
+    round_uris = _round_uris(context["ti"], range(1, library.retries_in_run + 1))
+    committed = committed_by(_storage(library), plan_uri, round_uris) if plan_uri else None
+    if committed is None:
+        raise AirflowSkipException("no row was committed to the table")
+    context["outlet_events"][asset].extra = {"run_id": context["run_id"], **committed}
+
+
 def _embed_media(dag_id: str, library: Library) -> DAG:
     # Named by its URI, since two libraries may write the same table.
     asset = Asset(library.embeddings_uri)
+    rounds = range(1, library.retries_in_run + 1)
 
     with DAG(
         dag_id=dag_id,
@@ -151,37 +284,11 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
 
         @task(doc_md="Lists the library's sources into a Parquet file below the run's folder.")
         def list_media() -> dict[str, Any]:
-            from media_embeddings import listing
-            from media_embeddings.run_folder import RunFolder
-
-            context = get_current_context()
-            params = context["params"]
-            chosen = [MediaType(name) for name in params["media_types"]]
-            folder = RunFolder(library.work, library.name, context["run_id"])
-            try:
-                return listing.list_media(
-                    _storage(library),
-                    library,
-                    folder.listing_uri,
-                    prefix=params["prefix"] or None,
-                    media_types=None if set(chosen) == set(library.media_types) else chosen,
-                ).as_dict()
-            except listing.NothingListedError as error:
-                raise AirflowFailException(str(error)) from error
+            return _list_media(library)
 
         @task(doc_md="Decides what is to be done with every listed object and writes the batches to be embedded.")
         def plan(listing: dict[str, Any]) -> list[str]:
-            from media_embeddings.listing import Listing
-            from media_embeddings.planner import PlanOptions, make_plan
-
-            context = get_current_context()
-            params = context["params"]
-            options = PlanOptions(
-                model=params["model"], force=params["force"], limit=params["limit"], dry_run=params["dry_run"]
-            )
-            made, uri = make_plan(_storage(library), library, context["run_id"], Listing.from_dict(listing), options)
-            context["ti"].xcom_push(key="plan_uri", value=uri)
-            return list(made.manifests)
+            return _plan(library, listing)
 
         @task(
             trigger_rule="all_done",
@@ -189,51 +296,18 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             doc_md="Checks the outputs of the batch and commits rows, ledger and invocations.",
         )
         def merge_outputs(manifest_uri: str) -> dict[str, Any]:
-            from dataclasses import asdict
+            return _merge_outputs(library, manifest_uri)
 
-            from media_embeddings.merging import merge_batch
-            from media_embeddings.run_folder import BatchFolder
+        def embed_batch(manifest_uri: str) -> None:
+            start = _start_async_invoke(library, manifest_uri)
+            start >> _wait_for_async_invoke(library, manifest_uri) >> merge_outputs(manifest_uri=manifest_uri)
 
-            context = get_current_context()
-            folder = BatchFolder.of_manifest(manifest_uri)
-            summary = merge_batch(_storage(library), library, context["params"]["model"], context["run_id"], folder)
-            return asdict(summary)
-
-        @task_group
-        def embed(manifest_uri: str) -> None:
-            start = BedrockStartAsyncInvokeOperator(
-                task_id="start_async_invoke",
-                model_id="{{ bedrock_model_id(params.model) }}",
-                manifest_uri=manifest_uri,
-                max_in_flight=library.max_in_flight,
-                # What a night has left in progress is found again by the next ones.
-                adopt_lookback=timedelta(days=3),
-                bucket_owner=library.bucket_owner,
-                kms_key_id=library.kms_key_id,
-                poll_interval=library.poll_interval_seconds,
-                aws_conn_id=library.aws_conn_id,
-                region_name=library.region,
-                intents_uri=library.intents_uri,
-                submitter_uri="{{ submitter_uri(params.model) }}",
-                lease_seconds=library.lease_seconds,
-                list_lag_seconds=library.list_lag_seconds,
-                deferrable=True,
-                map_index_template="{{ task.batch_name }}",
-            )
-            wait = BedrockAsyncInvokeSensor(
-                task_id="wait_for_async_invoke",
-                manifest_uri=manifest_uri,
-                poke_interval=library.poll_interval_seconds,
-                # A trigger that fires within seconds may be taken for a task that ended without being told to.
-                initial_delay=max(5.0, library.poll_interval_seconds),
-                deadline=timedelta(hours=library.deadline_hours),
-                aws_conn_id=library.aws_conn_id,
-                region_name=library.region,
-                deferrable=True,
-                trigger_rule="all_done",
-                map_index_template="{{ task.batch_name }}",
-            )
-            start >> wait >> merge_outputs(manifest_uri=manifest_uri)
+        @task(
+            trigger_rule="all_done",
+            doc_md="Writes the batches of another attempt at what failed for a reason that may pass.",
+        )
+        def plan_retries(number: int) -> list[str]:
+            return _plan_retries(library, number)
 
         @task(
             trigger_rule="all_done",
@@ -241,16 +315,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             doc_md="Emits the table's Asset event with what this run added; skipped when it committed no row.",
         )
         def announce_table() -> None:
-            from media_embeddings.reporting import committed_by
-
-            context = get_current_context()
-            if context["params"]["model"] != library.model:
-                raise AirflowSkipException("the run wrote into the table of another model than the library's")
-            plan_uri = context["ti"].xcom_pull(task_ids="plan", key="plan_uri")
-            committed = committed_by(_storage(library), plan_uri) if plan_uri else None
-            if committed is None:
-                raise AirflowSkipException("no row was committed to the table")
-            context["outlet_events"][asset].extra = {"run_id": context["run_id"], **committed}
+            _announce_table(library, asset)
 
         @task(
             trigger_rule="all_done",
@@ -259,8 +324,13 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         def report() -> dict[str, Any]:
             return _report(library)
 
-        planned = plan(list_media())
-        embed.expand(manifest_uri=planned) >> announce_table() >> report()
+        # A group's tasks are named after it, so that people see which attempt of a batch it is.
+        done = task_group(group_id="embed")(embed_batch).expand(manifest_uri=plan(list_media()))
+        for number in rounds:
+            planned_again = plan_retries.override(task_id=f"plan_retries_{number}")(number)
+            done >> planned_again
+            done = task_group(group_id=f"retry_{number}")(embed_batch).expand(manifest_uri=planned_again)
+        done >> announce_table() >> report()
 
     return dag
 

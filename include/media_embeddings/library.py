@@ -68,13 +68,16 @@ class Library(BaseModel):
     schedule: str | None = "0 2 * * *"
     timezone: str = "UTC"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 50
-    max_batches: Annotated[int, Field(ge=1, le=300)] = 65
-    """Batches grow beyond ``batch_size`` rather than exceed it: a run has at most 4 + 3 x this task instances.
+    max_batches: Annotated[int, Field(ge=1, le=300)] = 55
+    """Batches grow beyond ``batch_size`` rather than exceed it.
 
-    The list of batches is an XCom: with 300 of them it stays below 64 KiB.
+    A run has at most 4 + 3 x this task instances, and for its retries 30 more and one for each round: at most 200. The list
+    of batches is an XCom: with 300 of them it stays below 64 KiB.
     """
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    retries_in_run: Annotated[int, Field(ge=0, le=3)] = 1
+    """How many further attempts a run makes at what failed for a reason that may pass."""
     max_failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     submitter: S3Uri | None = None
     """Where the lease lies under which all libraries of one account, region and model submit; see :meth:`submitter_uri`."""

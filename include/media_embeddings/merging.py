@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.batches import read_objects
 from media_embeddings.ledger import (
     InvocationEntry,
     LedgerEntry,
@@ -26,7 +27,7 @@ from media_embeddings.ledger import (
     reason_columns,
 )
 from media_embeddings.library import Library
-from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.media import MediaObject
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.outcomes import Invocation, InvocationStatus, verdict
@@ -115,7 +116,7 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
 
 
 def _outcomes(storage: Storage, model: EmbeddingModel, folder: BatchFolder) -> list[_Outcome]:
-    planned = _read_objects(storage, folder)
+    planned = read_objects(storage, folder)
     invocations = {
         value["request_id"]: Invocation.from_dict(value) for value in _read_lines(storage, folder.invocations_uri)
     }
@@ -137,27 +138,6 @@ def _outcomes(storage: Storage, model: EmbeddingModel, folder: BatchFolder) -> l
 
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         return list(pool.map(outcome, planned))
-
-
-def _read_objects(storage: Storage, folder: BatchFolder) -> list[PlannedObject]:
-    rows = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri))).to_pylist()
-    return [
-        PlannedObject(
-            media=MediaObject(
-                bucket=row["bucket"],
-                key=row["key"],
-                etag=row["etag"],
-                size_bytes=row["size_bytes"],
-                last_modified=row["last_modified"],
-                media_type=MediaType(row["media_type"]),
-            ),
-            embedding_key=row["embedding_key"],
-            request_id=row["request_id"],
-            attempt=row["attempt"],
-            parameters=row["parameters"],
-        )
-        for row in rows
-    ]
 
 
 def _read_lines(storage: Storage, uri: str) -> Iterable[Mapping[str, Any]]:

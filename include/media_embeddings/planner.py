@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.batches import write_batch
 from media_embeddings.identity import canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
 from media_embeddings.library import Library
@@ -34,6 +35,7 @@ from media_embeddings.planning import (
     decide,
 )
 from media_embeddings.reasons import Reason, ReasonCode
+from media_embeddings.recovery import RecoveredObject, Recovery, recover
 from media_embeddings.run_folder import BatchFolder, PlanFolder, RunFolder
 from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
@@ -53,22 +55,6 @@ _LEDGER_COLUMNS = (
     "request_id",
     "run_id",
 )
-OBJECTS_SCHEMA = pa.schema(
-    [
-        pa.field("request_id", pa.string(), nullable=False),
-        pa.field("embedding_key", pa.string(), nullable=False),
-        pa.field("attempt", pa.int32(), nullable=False),
-        pa.field("bucket", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("media_type", pa.string(), nullable=False),
-        pa.field("etag", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("parameters", pa.string(), nullable=False),
-    ]
-)
-"""One row a request of a batch: which media object it is for."""
-
 Counts = dict[str, dict[str, int]]
 """Objects by media type and status."""
 
@@ -86,6 +72,8 @@ class Plan:
     reasons: dict[str, dict[str, int]]
     """Settled objects by status and reason code."""
     gone: int
+    recovered: int
+    """Objects among the unchanged whose rows the table had, though the ledger did not say so."""
     batches: tuple[str, ...]
     manifests: tuple[str, ...]
     problems: tuple[str, ...]
@@ -116,6 +104,8 @@ class PlanOptions:
     force: bool = False
     limit: int | None = None
     dry_run: bool = False
+    retry_failed: bool = False
+    release: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -141,10 +131,14 @@ def make_plan(
         limit=options.limit,
         dry_run=options.dry_run,
         max_attempts=library.max_attempts,
+        retry_failed=options.retry_failed,
+        release=tuple(options.release),
     )
     listed = _read_parquet(storage, listing.uri)
     known = tables.read_ledger(model.name, library.sources, _LEDGER_COLUMNS)
     decisions = decide(listed, known, purpose, complete_below=() if listing.filtered else library.sources)
+    found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
+    decisions = _with_recovered(decisions, found)
     texts, decisions = _read_texts(storage, decisions)
 
     batches = cut_batches(decisions.planned, library.batch_size, library.max_batches)
@@ -153,7 +147,8 @@ def make_plan(
         _write_batch(storage, library, purpose, folder.batch(batch.name), batch, texts)
     if not options.dry_run:
         _record_news(tables, library, purpose, decisions.settled)
-    plan = _summary(library, purpose, folder, listing, decisions, batches)
+        _record_recovered(tables, library, purpose, found.recovered)
+    plan = _summary(library, purpose, folder, listing, decisions, batches, recovered=len(found.recovered))
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
 
@@ -175,6 +170,12 @@ def _read_parquet(storage: Storage, uri: str) -> pa.Table:
         path = Path(directory) / "rows.parquet"
         storage.download(uri, path)
         return pq.read_table(path)
+
+
+def _with_recovered(decisions: Decisions, found: Recovery) -> Decisions:
+    unchanged = Counter(decisions.unchanged)
+    unchanged.update(str(one.planned.media.media_type) for one in found.recovered)
+    return replace(decisions, planned=found.planned, unchanged=dict(unchanged))
 
 
 def _read_texts(storage: Storage, decisions: Decisions) -> tuple[Mapping[str, str], Decisions]:
@@ -250,20 +251,7 @@ def _write_batch(
     texts: Mapping[str, str],
 ) -> None:
     lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
-    storage.write(folder.manifest_uri, "".join(lines).encode(), content_type="application/jsonl")
-    rows = [
-        {
-            "request_id": one.request_id,
-            "embedding_key": one.embedding_key,
-            "attempt": one.attempt,
-            "parameters": one.parameters,
-            **asdict(one.media),
-        }
-        for one in batch.objects
-    ]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA), sink, compression="zstd")
-    storage.write(folder.objects_uri, sink.getvalue().to_pybytes())
+    write_batch(storage, folder, batch.objects, lines)
 
 
 def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, text: str | None) -> str:
@@ -276,7 +264,11 @@ def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, te
         "output_uri": join_uri(library.work, "outputs", planned.request_id),
         "source_uri": media.uri,
         "source_etag": media.etag,
+        # The best estimate of the duration that a listing gives: the longest job should not start last.
+        "priority": media.size_bytes,
     }
+    if planned.finished_output_uri is not None:
+        request["finished_output_uri"] = planned.finished_output_uri
     return json.dumps(request, ensure_ascii=False) + "\n"
 
 
@@ -308,6 +300,36 @@ def _record_news(tables: Tables, library: Library, purpose: Purpose, settled: It
         tables.update_ledger(ledger_table(entries))
 
 
+def _record_recovered(tables: Tables, library: Library, purpose: Purpose, recovered: Iterable[RecoveredObject]) -> None:
+    now = datetime.now(UTC)
+    entries = [
+        LedgerEntry(
+            media_uri=one.planned.media.uri,
+            model=purpose.model.name,
+            media_type=one.planned.media.media_type,
+            status=Status.EMBEDDED,
+            attempts=one.planned.attempt,
+            first_seen_at=now,
+            etag=one.planned.media.etag,
+            version_id=one.version_id,
+            size_bytes=one.planned.media.size_bytes,
+            last_modified=one.planned.media.last_modified,
+            duration_sec=one.duration_sec,
+            segments=one.segments,
+            embedding_key=one.planned.embedding_key,
+            request_id=one.request_id,
+            invocation_arn=one.invocation_arn,
+            parameters=one.planned.parameters,
+            library=library.name,
+            run_id=purpose.run_id,
+            updated_at=now,
+        )
+        for one in recovered
+    ]
+    if entries:
+        tables.update_ledger(ledger_table(entries))
+
+
 def _summary(
     library: Library,
     purpose: Purpose,
@@ -315,6 +337,8 @@ def _summary(
     listing: Listing,
     decisions: Decisions,
     batches: Sequence[Batch],
+    *,
+    recovered: int,
 ) -> Plan:
     counts: dict[str, Counter[str]] = {}
     reasons: dict[str, Counter[str]] = {}
@@ -340,6 +364,7 @@ def _summary(
         counts={media_type: dict(by_status) for media_type, by_status in sorted(counts.items())},
         reasons={status: dict(by_code) for status, by_code in sorted(reasons.items())},
         gone=sum(decisions.retained.values()),
+        recovered=recovered,
         batches=tuple(batch.name for batch in batches),
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import groupby
 from math import ceil
 
@@ -49,6 +50,14 @@ class Purpose:
     limit: int | None = None
     dry_run: bool = False
     max_attempts: int = 3
+    retry_failed: bool = False
+    """Whether what failed for good or is quarantined is tried again."""
+    release: tuple[str, ...] = ()
+    """Globs of URIs: what failed for good or is quarantined and matches is tried again."""
+
+    def tries_again(self, media_uri: str) -> bool:
+        """Return whether a person wants another attempt at an object, whatever became of the earlier ones."""
+        return self.retry_failed or any(fnmatchcase(media_uri, glob) for glob in self.release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class PlannedObject:
     request_id: str
     attempt: int
     parameters: str
+    finished_output_uri: str | None = None
+    """The folder of an output of this attempt that is there already: then nothing is started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,11 @@ class _Known:
     attempts: int
     request_id: str | None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the attempt was not finished, so that it is gone on with and no other is made."""
+        return self.status is Status.DEFERRED and self.reason_code != ReasonCode.RELEASED
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -195,11 +211,13 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
     key = embedding_key(purpose.tables, media, purpose.model.model_id, parameters)
     if (rejection := purpose.model.rejection(media)) is not None:
         return _settle(row, Status.REJECTED, rejection, key)
-    if known is not None and not purpose.force and (verdict := _standing_verdict(known, purpose)) is not None:
+    is_tried_anyway = purpose.force or purpose.tries_again(row.media_uri)
+    if known is not None and not is_tried_anyway and (verdict := _standing_verdict(known, purpose)) is not None:
         return _settle(row, *verdict, key)
     attempt = _next_attempt(known)
     # An attempt that was deferred has its token already, a forced one among them: another would be paid for again.
-    deferred = known.request_id if known and known.status is Status.DEFERRED and not purpose.force else None
+    goes_on = known is not None and known.goes_on and not purpose.force
+    deferred = known.request_id if known is not None and goes_on else None
     return PlannedObject(
         media=media,
         embedding_key=key,
@@ -229,7 +247,7 @@ def _next_attempt(known: _Known | None) -> int:
     """Return the number of the attempt to make; one that was deferred is gone on with, not made again."""
     if known is None:
         return 1
-    if known.status is Status.DEFERRED:
+    if known.goes_on:
         return max(known.attempts, 1)
     return known.attempts + 1
 

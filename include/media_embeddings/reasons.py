@@ -25,17 +25,24 @@ class ReasonCode(StrEnum):
     # Found in what came back.
     OUTPUT_MISSING = "output_missing"
     OUTPUT_INVALID = "output_invalid"
+    OUTPUT_INCOMPLETE = "output_incomplete"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     UNKNOWN_STATUS = "unknown_status"
     # Left for another run.
     NOT_FINISHED = "not_finished"
     LIMIT = "limit"
     DRY_RUN = "dry_run"
+    RELEASED = "released"
 
     @property
     def is_transient(self) -> bool:
         """Whether the same content may succeed in a later run, so that it is tried again without being asked to."""
         return self in _TRANSIENT
+
+    @property
+    def is_tried_again_in_the_run(self) -> bool:
+        """Whether another attempt may succeed within the same run, without a person or another listing."""
+        return self in _TRIED_AGAIN_IN_THE_RUN
 
 
 _TRANSIENT = frozenset(
@@ -49,11 +56,22 @@ _TRANSIENT = frozenset(
         ReasonCode.SERVICE_ERROR,
         ReasonCode.OUTPUT_MISSING,
         ReasonCode.OUTPUT_INVALID,
+        ReasonCode.OUTPUT_INCOMPLETE,
         ReasonCode.DEADLINE_EXCEEDED,
         ReasonCode.UNKNOWN_STATUS,
         ReasonCode.NOT_FINISHED,
         ReasonCode.LIMIT,
         ReasonCode.DRY_RUN,
+        ReasonCode.RELEASED,
+    }
+)
+_TRIED_AGAIN_IN_THE_RUN = frozenset(
+    {
+        ReasonCode.MODEL_FAILED,
+        ReasonCode.SERVICE_ERROR,
+        ReasonCode.OUTPUT_MISSING,
+        ReasonCode.OUTPUT_INVALID,
+        ReasonCode.OUTPUT_INCOMPLETE,
     }
 )
 

@@ -20,6 +20,7 @@ from media_embeddings.listing import Listing
 from media_embeddings.planner import PLANNED, Plan
 from media_embeddings.planning import Status
 from media_embeddings.reasons import ReasonCode
+from media_embeddings.retrying import RetryRound
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import ObjectNotFoundError, Storage
 
@@ -50,6 +51,9 @@ class BatchResult:
     segments: int = 0
     submitted: int = 0
     adopted: int = 0
+    reused: int = 0
+    retried: frozenset[str] = frozenset()
+    """The URIs of objects that were tried again: what earlier results say of them no longer holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,13 @@ class Report:
     segments: int
     submitted: int
     adopted: int
+    """Invocations that were started earlier, or by another run at the same moment."""
+    reused: int
+    """Outputs that were there already."""
+    recovered: int
+    """Objects among the unchanged whose rows were there already, though the ledger did not say so."""
+    retried: int
+    """Further attempts within the run."""
     batches: int
     problems: tuple[str, ...]
     """Why the run failed, or what else a person should look at."""
@@ -114,7 +125,10 @@ def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *,
         segments=sum(result.segments for result in results),
         submitted=sum(result.submitted for result in results),
         adopted=sum(result.adopted for result in results),
-        batches=len(results),
+        reused=sum(result.reused for result in results),
+        recovered=plan.recovered,
+        retried=sum(len(result.retried) for result in results),
+        batches=sum(bool(result.name) for result in results),
         problems=tuple(problems),
         notes=_notes(plan, results),
     )
@@ -127,7 +141,7 @@ def _by_media_type(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict
         merged = Counter[str]()
         for result in results:
             merged.update((result.counts or {}).get(media_type, {}))
-        counts[media_type] += merged
+        counts[media_type].update(merged)
         # What no merge accounts for is not lost: its request ids stand in the plan, and the next run goes on with them.
         unmerged = by_status.get(PLANNED, 0) - merged.total()
         counts[media_type][Status.DEFERRED] += unmerged
@@ -166,18 +180,22 @@ def _reasons(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict[str, 
     for source in (plan.reasons, *(result.reasons for result in results)):
         for status, by_code in source.items():
             reasons.setdefault(status, Counter()).update(by_code)
-    return {status: dict(sorted(by_code.items())) for status, by_code in sorted(reasons.items())}
+    return {status: dict(sorted((+by_code).items())) for status, by_code in sorted(reasons.items()) if +by_code}
 
 
 def _notes(plan: Plan, results: Sequence[BatchResult]) -> tuple[ObjectNote, ...]:
     notes = [ObjectNote(**note) for note in plan.news]
     for result in results:
+        notes = [note for note in notes if note.media_uri not in result.retried]
         notes.extend(result.notes)
     return tuple(notes[:_SHOWN])
 
 
-def read_batch_result(storage: Storage, folder: BatchFolder) -> BatchResult:
-    """Read what the merge of a batch wrote of its objects."""
+def read_batch_result(storage: Storage, folder: BatchFolder, *, retried: bool = False) -> BatchResult:
+    """Read what the merge of a batch wrote of its objects.
+
+    :param retried: whether they were tried before in the same run.
+    """
     try:
         rows = pq.read_table(pa.BufferReader(storage.read(folder.outcomes_uri))).to_pylist()
     except ObjectNotFoundError:
@@ -199,31 +217,62 @@ def read_batch_result(storage: Storage, folder: BatchFolder) -> BatchResult:
         segments=sum(row["segments"] for row in rows),
         submitted=starts["started"],
         adopted=starts["adopted"],
+        reused=starts["reused"],
+        retried=frozenset(row["media_uri"] for row in rows) if retried else frozenset(),
     )
 
 
-def report_run(storage: Storage, library: Library, folder: RunFolder, listing: dict[str, Any], plan_uri: str) -> Report:
-    """Balance the books of a run from what its tasks wrote, write the report, and log it."""
+def report_run(
+    storage: Storage,
+    library: Library,
+    folder: RunFolder,
+    listing: dict[str, Any],
+    plan_uri: str,
+    round_uris: Sequence[str] = (),
+) -> Report:
+    """Balance the books of a run from what its tasks wrote, write the report, and log it.
+
+    :param round_uris: the rounds of retries that were planned, in their order.
+    """
     plan = Plan.read(storage, plan_uri)
-    results = _read_results(storage, plan)
+    results = _read_results(storage, plan, round_uris)
     report = make_report(Listing.from_dict(listing), plan, results, max_failed_share=library.max_failed_share)
     logger.info("%s", write_report(storage, folder, report))
     return report
 
 
-def committed_by(storage: Storage, plan_uri: str) -> dict[str, int] | None:
-    """Return how many objects and segments the merges of a plan have committed, or None if there are none."""
-    results = _read_results(storage, Plan.read(storage, plan_uri))
+def committed_by(storage: Storage, plan_uri: str, round_uris: Sequence[str] = ()) -> dict[str, int] | None:
+    """Return how many objects and segments the merges of a run have committed, or None if there are none."""
+    results = _read_results(storage, Plan.read(storage, plan_uri), round_uris)
     objects = sum(
         by_status.get(Status.EMBEDDED, 0) for result in results for by_status in (result.counts or {}).values()
     )
     return {"objects": objects, "segments": sum(result.segments for result in results)} if objects else None
 
 
-def _read_results(storage: Storage, plan: Plan) -> list[BatchResult]:
+def _read_results(storage: Storage, plan: Plan, round_uris: Sequence[str]) -> list[BatchResult]:
     folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        return list(pool.map(lambda folder: read_batch_result(storage, folder), folders))
+        results = list(pool.map(lambda folder: read_batch_result(storage, folder), folders))
+        for uri in round_uris:
+            made = RetryRound.read(storage, uri)
+            again = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in made.manifests]
+            for failed, result in zip(
+                made.failed,
+                pool.map(lambda folder: read_batch_result(storage, folder, retried=True), again),
+                strict=True,
+            ):
+                results += [result] if result.counts is None else [_taken_back(failed), result]
+    return results
+
+
+def _taken_back(failed: Mapping[str, Mapping[str, int]]) -> BatchResult:
+    """Return what takes failures out of the books that another attempt has replaced."""
+    reasons = Counter[str]()
+    for by_reason in failed.values():
+        reasons.subtract(by_reason)
+    counts = {media_type: {str(Status.FAILED): -sum(codes.values())} for media_type, codes in failed.items()}
+    return BatchResult("", counts, {str(Status.FAILED): reasons})
 
 
 def write_report(storage: Storage, folder: RunFolder, report: Report) -> str:
@@ -265,6 +314,9 @@ def _headline(report: Report) -> str:
     return (
         f"{report.totals[Status.EMBEDDED]} objects were embedded in {report.segments} segments; {report.submitted} "
         f"invocations were submitted and {report.adopted} earlier ones adopted, in {report.batches} batches."
+        + (f" {report.reused} outputs were there already and were reused." if report.reused else "")
+        + (f" {report.retried} objects were tried again in the run." if report.retried else "")
+        + (f" {report.recovered} objects had their rows already; the ledger says so now." if report.recovered else "")
     )
 
 

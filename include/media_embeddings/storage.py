@@ -118,6 +118,20 @@ class Storage:
         bucket, key = split_uri(uri)
         self.client.upload_file(str(path), bucket, key)
 
+    def list_uris(self, prefix_uri: str) -> Iterator[str]:
+        """Yield the URIs of the objects below a prefix."""
+        bucket, prefix = split_uri(prefix_uri)
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", ()):
+                yield f"s3://{bucket}/{entry['Key']}"
+
+    def folders(self, prefix_uri: str) -> Iterator[list[str]]:
+        """Yield the names of the folders right below a prefix that ends in a slash, a page at a time."""
+        bucket, prefix = split_uri(prefix_uri)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        for page in pages:
+            yield [entry["Prefix"].removeprefix(prefix).rstrip("/") for entry in page.get("CommonPrefixes", ())]
+
     def head(self, uri: str) -> ObjectHead:
         """Return what an object is at present."""
         bucket, key = split_uri(uri)

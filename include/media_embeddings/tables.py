@@ -134,6 +134,32 @@ class Tables:
             parts = list(pool.map(lambda file: files.read(file, names, _below(prefixes)), wanted))
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
+    def read_embeddings(self, model_name: str, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Return columns of the rows of some media objects.
+
+        :param uris: sorted.
+        """
+        dimension_is_not_read = 0
+        layout = Layout(embeddings_schema(dimension_is_not_read), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index"))
+        return self._read_objects(self.embeddings_uri(model_name), layout, uris, columns)
+
+    def read_invocations(self, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Return columns of all attempts at some media objects.
+
+        :param uris: sorted.
+        """
+        return self._read_objects(self.invocations_uri, _INVOCATIONS, uris, columns)
+
+    def _read_objects(self, uri: str, layout: Layout, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        table = self._open(uri)
+        if table is None or not uris:
+            return pa.schema([layout.schema.field(name) for name in columns]).empty_table()
+        files = Files(uri, self._options, layout)
+        wanted = [file for file in files.of(table) if file.uris_within(uris)]
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            read = pool.map(lambda file: files.read(file, columns, _among(file.uris_within(uris))), wanted)
+            return pa.concat_tables([pa.schema([layout.schema.field(name) for name in columns]).empty_table(), *read])
+
     def update_ledger(self, rows: pa.Table) -> Commit | None:
         """Replace the ledger's rows of the same ``(media_uri, model)``; ``first_seen_at`` of a known object is kept.
 
@@ -213,7 +239,11 @@ class Tables:
         except TableNotFoundError:  # a local folder that does not exist
             return False
         found = filesystem.get_file_info(FileSelector("", recursive=True))
-        return any(info.is_file and not info.path.startswith("_delta_log/") for info in found)
+        # Some S3 servers keep empty markers of the folders.
+        return any(
+            info.is_file and info.path.endswith(".parquet") and not info.path.startswith("_delta_log/")
+            for info in found
+        )
 
     def _create(self, uri: str, layout: Layout) -> DeltaTable:
         if (table := self._open(uri)) is not None:

@@ -78,10 +78,10 @@ class Batch:
         self._etag: str | None = None
         self._written: int | None = None
         self._written_at = time.monotonic()
+        self.reload()
         for one in self.requests.values():
             if one.finished_output_uri is not None:
                 self.settle(self._reused(one.request_id, one.finished_output_uri))
-        self.reload()
 
     def _read_requests(self) -> Sequence[AsyncInvokeRequest]:
         manifest_uri = self.submission.manifest_uri

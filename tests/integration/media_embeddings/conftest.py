@@ -22,6 +22,7 @@ from media_embeddings.merging import merge_batch
 from media_embeddings.models import model_named
 from media_embeddings.planner import Plan, PlanOptions, make_plan
 from media_embeddings.reporting import Report, report_run
+from media_embeddings.retrying import plan_retries
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import Storage
 from media_embeddings.tables import Tables
@@ -82,7 +83,13 @@ class Pipeline:
         self._interrupt("plan")
         for manifest_uri in plan.manifests:
             self.embed(plan, manifest_uri)
-        return report_run(self.storage, self.library, folder, listing.as_dict(), plan_uri)
+        rounds: list[str] = []
+        for number in range(1, self.library.retries_in_run + 1):
+            made, uri = plan_retries(self.storage, self.library, plan_uri, number, rounds[-1] if rounds else None)
+            rounds.append(uri)
+            for manifest_uri in made.manifests:
+                self.embed(plan, manifest_uri)
+        return report_run(self.storage, self.library, folder, listing.as_dict(), plan_uri, rounds)
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:
         clients = shared_clients(AwsParameters(aws_conn_id=None, region_name=self.library.region))
@@ -139,6 +146,8 @@ def pipeline(stack, simulator) -> Pipeline:
         tables=f"s3://vectors-{name}/tables",
         work=f"s3://vectors-{name}/work",
         list_lag_seconds=1.0,
+        # What fails is looked at as it stands; the tests of retries ask for them.
+        retries_in_run=0,
     )
     return Pipeline(library, Storage.of_session(boto3.Session()))
 

@@ -53,7 +53,7 @@ def going_on(action: Callable[[], None]) -> Iterator[list[int]]:
             while not ended.is_set():
                 action()
                 count[0] += 1
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits for the thread
             failures.append(error)
 
     thread = threading.Thread(target=loop)

@@ -2,7 +2,9 @@
 
 import pytest
 
-GROUP = ["embed.start_async_invoke", "embed.wait_for_async_invoke", "embed.merge_outputs"]
+TASKS = ["start_async_invoke", "wait_for_async_invoke", "merge_outputs"]
+GROUP = [f"embed.{task}" for task in TASKS]
+RETRY = [f"retry_1.{task}" for task in TASKS]
 
 
 @pytest.fixture
@@ -20,7 +22,11 @@ def test_the_tasks_follow_each_other(dag):
     assert downstream("plan") == set(GROUP)
     assert downstream(GROUP[0]) == {GROUP[1]}
     assert downstream(GROUP[1]) == {GROUP[2]}
-    assert downstream(GROUP[2]) == {"announce_table"}
+    assert downstream(GROUP[2]) == {"plan_retries_1"}
+    assert downstream("plan_retries_1") == set(RETRY)
+    assert downstream(RETRY[0]) == {RETRY[1]}
+    assert downstream(RETRY[1]) == {RETRY[2]}
+    assert downstream(RETRY[2]) == {"announce_table"}
     assert downstream("announce_table") == {"report"}
     assert downstream("report") == set()
 
@@ -34,6 +40,10 @@ def test_a_failed_task_stops_nothing_that_can_still_be_done_and_only_the_report_
         "embed.start_async_invoke": "all_success",
         "embed.wait_for_async_invoke": "all_done",
         "embed.merge_outputs": "all_done",
+        "plan_retries_1": "all_done",
+        "retry_1.start_async_invoke": "all_success",
+        "retry_1.wait_for_async_invoke": "all_done",
+        "retry_1.merge_outputs": "all_done",
         "announce_table": "all_done",
         "report": "all_done",
     }
@@ -66,6 +76,8 @@ def test_the_trigger_form_has_the_librarys_defaults(dag):
         "limit": None,
         "model": "marengo-2-7",
         "force": False,
+        "retry_failed": False,
+        "release": [],
         "dry_run": False,
     }
 

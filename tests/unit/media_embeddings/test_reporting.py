@@ -17,6 +17,7 @@ PLAN = Plan(
     counts={"video": {"unchanged": 6, PLANNED: 4}},
     reasons={},
     gone=0,
+    recovered=0,
     batches=("video-001",),
     manifests=("s3://b/video-001/requests.jsonl",),
     problems=(),

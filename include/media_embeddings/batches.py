@@ -1,0 +1,70 @@
+"""The files of a batch that say what is asked for: the requests, and the media objects that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.planning import PlannedObject
+from media_embeddings.run_folder import BatchFolder
+from media_embeddings.storage import Storage
+
+OBJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("embedding_key", pa.string(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("bucket", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("media_type", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("parameters", pa.string(), nullable=False),
+    ]
+)
+"""One row a request of a batch: which media object it is for."""
+
+
+def write_batch(storage: Storage, folder: BatchFolder, objects: Sequence[PlannedObject], lines: Iterable[str]) -> None:
+    """Write a batch: a line of JSON for each request, and a row for the media object of each."""
+    storage.write(folder.manifest_uri, "".join(lines).encode(), content_type="application/jsonl")
+    rows = [
+        {
+            "request_id": one.request_id,
+            "embedding_key": one.embedding_key,
+            "attempt": one.attempt,
+            "parameters": one.parameters,
+            **asdict(one.media),
+        }
+        for one in objects
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA), sink, compression="zstd")
+    storage.write(folder.objects_uri, sink.getvalue().to_pybytes())
+
+
+def read_objects(storage: Storage, folder: BatchFolder) -> list[PlannedObject]:
+    """Return the media objects of a batch, in the order of its requests."""
+    rows = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri))).to_pylist()
+    return [
+        PlannedObject(
+            media=MediaObject(
+                bucket=row["bucket"],
+                key=row["key"],
+                etag=row["etag"],
+                size_bytes=row["size_bytes"],
+                last_modified=row["last_modified"],
+                media_type=MediaType(row["media_type"]),
+            ),
+            embedding_key=row["embedding_key"],
+            request_id=row["request_id"],
+            attempt=row["attempt"],
+            parameters=row["parameters"],
+        )
+        for row in rows
+    ]

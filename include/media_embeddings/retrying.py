@@ -1,0 +1,130 @@
+"""Tries again, within a run, what failed for a reason that may pass: under a new attempt number, in batches of its own.
+
+A round is made of what the merges of the round before wrote, not of the ledger, which may have moved on; and its files are
+named by their content, so that a round that was cleared and made again can't change one that has been started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from media_embeddings.batches import read_objects, write_batch
+from media_embeddings.identity import request_id
+from media_embeddings.library import Library
+from media_embeddings.planner import Plan
+from media_embeddings.planning import PlannedObject, Status, cut_batches
+from media_embeddings.reasons import ReasonCode
+from media_embeddings.run_folder import BatchFolder, PlanFolder
+from media_embeddings.storage import ObjectNotFoundError, Storage, join_uri
+
+logger = logging.getLogger(__name__)
+
+MOST_BATCHES = 10
+"""The most batches of all rounds of a run together."""
+_PARALLEL_READS = 8
+
+Counts = dict[str, dict[str, int]]
+"""Objects by media type and the reason code of the attempt before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRound:
+    """The batches of one more attempt at what failed before."""
+
+    manifests: tuple[str, ...]
+    failed: tuple[Counts, ...]
+    """What the objects of each batch had failed for."""
+
+    @classmethod
+    def read(cls, storage: Storage, uri: str) -> RetryRound:
+        """Read the round that lies at ``uri``."""
+        value = storage.read_json(uri)
+        return cls(tuple(value["manifests"]), tuple(value["failed"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """One object to be tried again, with the request of the attempt before."""
+
+    planned: PlannedObject
+    reason_code: ReasonCode
+    line: dict[str, Any]
+
+
+def plan_retries(
+    storage: Storage, library: Library, plan_uri: str, number: int, earlier_uri: str | None = None
+) -> tuple[RetryRound, str]:
+    """Write the batches of a round and return it with its URI; it has none where nothing is to be tried again.
+
+    :param number: of the round, from 1.
+    :param earlier_uri: the round before; None where that is the plan itself.
+    """
+    plan = Plan.read(storage, plan_uri)
+    manifests = plan.manifests if earlier_uri is None else RetryRound.read(storage, earlier_uri).manifests
+    folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in manifests]
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        failed = [one for several in pool.map(lambda each: _failed(storage, library, each), folders) for one in several]
+    again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
+    earlier = {one.planned.embedding_key: one for one in failed}
+    most = max(1, MOST_BATCHES // max(1, library.retries_in_run))
+    batches = cut_batches([one.planned for one in again.values()], library.batch_size, most)
+    digest = hashlib.sha256("".join(one.request_id for batch in batches for one in batch.objects).encode())
+    folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))
+    for batch in batches:
+        lines = (json.dumps(again[one.embedding_key].line, ensure_ascii=False) + "\n" for one in batch.objects)
+        write_batch(storage, folder.batch(batch.name), batch.objects, lines)
+    made = RetryRound(
+        manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
+        failed=tuple(_counts([earlier[one.embedding_key] for one in batch.objects]) for batch in batches),
+    )
+    storage.write_json(folder.plan_uri, asdict(made))
+    logger.info("round %d: %d of the objects that failed are tried again", number, len(failed))
+    return made, folder.plan_uri
+
+
+def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Failed]:
+    """Return what failed in a batch and may be tried again in the run."""
+    try:
+        rows = pq.read_table(pa.BufferReader(storage.read(folder.outcomes_uri))).to_pylist()
+    except ObjectNotFoundError:
+        # Its merge failed: the next run goes on with it.
+        return []
+    reasons = {
+        row["media_uri"]: ReasonCode(row["reason_code"])
+        for row in rows
+        if row["status"] == Status.FAILED and ReasonCode(row["reason_code"]).is_tried_again_in_the_run
+    }
+    if not reasons:
+        return []
+    lines = {line["request_id"]: line for line in storage.read_json_lines(folder.manifest_uri)}
+    return [
+        _Failed(one, reasons[one.media.uri], lines[one.request_id])
+        for one in read_objects(storage, folder)
+        if one.media.uri in reasons and one.attempt < library.max_attempts
+    ]
+
+
+def _next_attempt(failed: _Failed, library: Library, plan: Plan) -> _Failed:
+    key, attempt = failed.planned.embedding_key, failed.planned.attempt + 1
+    new_id = request_id(key, attempt, forced_by=plan.run_id if plan.force else None)
+    line = {name: value for name, value in failed.line.items() if name != "finished_output_uri"}
+    line |= {"request_id": new_id, "output_uri": join_uri(library.work, "outputs", new_id)}
+    planned = replace(failed.planned, attempt=attempt, request_id=new_id, finished_output_uri=None)
+    return replace(failed, planned=planned, line=line)
+
+
+def _counts(failed: Sequence[_Failed]) -> Counts:
+    counts: Counts = {}
+    for one in failed:
+        by_reason = counts.setdefault(str(one.planned.media.media_type), {})
+        by_reason[one.reason_code] = by_reason.get(one.reason_code, 0) + 1
+    return counts
