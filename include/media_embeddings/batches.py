@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from media_embeddings.planning import PlannedObject
 from media_embeddings.run_folder import BatchFolder
 from media_embeddings.storage import Storage
 
+_PLANNED_AT = "planned_at"
 OBJECTS_SCHEMA = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -43,15 +45,18 @@ def write_batch(storage: Storage, folder: BatchFolder, objects: Sequence[Planned
         }
         for one in objects
     ]
+    # What another run finds out later than this stands, whenever this batch is merged.
+    schema = OBJECTS_SCHEMA.with_metadata({_PLANNED_AT: datetime.now(UTC).isoformat()})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=OBJECTS_SCHEMA), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
     storage.write(folder.objects_uri, sink.getvalue().to_pybytes())
 
 
-def read_objects(storage: Storage, folder: BatchFolder) -> list[PlannedObject]:
-    """Return the media objects of a batch, in the order of its requests."""
-    rows = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri))).to_pylist()
-    return [
+def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObject], datetime | None]:
+    """Return the media objects of a batch, in the order of its requests, and when the batch was planned."""
+    table = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri)))
+    planned_at = (table.schema.metadata or {}).get(_PLANNED_AT.encode())
+    objects = [
         PlannedObject(
             media=MediaObject(
                 bucket=row["bucket"],
@@ -66,5 +71,6 @@ def read_objects(storage: Storage, folder: BatchFolder) -> list[PlannedObject]:
             attempt=row["attempt"],
             parameters=row["parameters"],
         )
-        for row in rows
+        for row in table.to_pylist()
     ]
+    return objects, None if planned_at is None else datetime.fromisoformat(planned_at.decode())

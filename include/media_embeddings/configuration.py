@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from media_embeddings.library import Library, WrongSettingError
+from media_embeddings.library import Library, WrongSettingError, overlap
 
 CONFIGURATION_VARIABLE = "MEDIA_EMBEDDINGS_CONFIG"
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "config" / "libraries.yaml"
@@ -79,7 +79,27 @@ def load_configuration(path: Path | None = None) -> Configuration:
         errors += wrong
         if library is not None and not wrong:
             libraries.append(library)
+    for library, setting, message in _written_into_sources(libraries):
+        at = ("libraries", library.name, setting)
+        errors.append(ConfigurationError(path, _line(root, at), _dotted(at), message))
+        libraries.remove(library)
     return Configuration(_with_submitters(libraries), tuple(errors), tuple(str(name) for name in entries))
+
+
+def _written_into_sources(libraries: Sequence[Library]) -> list[tuple[Library, str, str]]:
+    """Return the libraries that would write where another one lists, each with the setting and what is wrong with it."""
+    found: list[tuple[Library, str, str]] = []
+    for library in libraries:
+        for other in libraries:
+            for setting, place in library.written_places:
+                source = next((source for source in other.sources if overlap(place, source)), None)
+                if source is not None and not any(library is one for one, _, _ in found):
+                    message = (
+                        f"{place} and the source {source} of library {other.name} overlap; sources are never written, "
+                        "choose another place"
+                    )
+                    found.append((library, setting, message))
+    return found
 
 
 def _with_submitters(libraries: Iterable[Library]) -> tuple[Library, ...]:

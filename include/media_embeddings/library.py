@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -40,6 +41,14 @@ KmsKeyArn = Annotated[
         pattern=r"^arn:aws(-[^:]+)?:kms:[a-zA-Z0-9-]*:[0-9]{12}:((key/[a-zA-Z0-9-]{36})|(alias/[a-zA-Z0-9-_/]+))$"
     ),
 ]
+
+
+class DeletionMode(StrEnum):
+    """What a library does about objects that are no longer in its sources."""
+
+    OFF = "off"
+    REPORT = "report"
+    ON = "on"
 
 
 class Library(BaseModel):
@@ -85,6 +94,10 @@ class Library(BaseModel):
     """How long the submitter's lease holds without being renewed."""
     list_lag_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = 30.0
     """How long Bedrock's list may take to show an invocation that was accepted; AWS states no figure."""
+    deletions: DeletionMode = DeletionMode.REPORT
+    """What to do about objects that are no longer in the sources."""
+    max_deleted_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    """If more of the library's objects than this would go at once, none does."""
     poll_interval_seconds: Annotated[float, Field(ge=1.0, le=900.0)] = 15.0
     deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
     bucket_owner: AccountId | None = None
@@ -98,6 +111,12 @@ class Library(BaseModel):
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError("must be a list with at least 1 s3://bucket/prefix")
         return value
+
+    @field_validator("deletions", mode="before")
+    @classmethod
+    def _on_and_off_are_words(cls, value: object) -> object:
+        # YAML takes both for booleans.
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     @field_validator("sources")
     @classmethod
@@ -166,13 +185,9 @@ class Library(BaseModel):
 
     @model_validator(mode="after")
     def _written_places_are_apart_from_the_sources(self) -> Self:
-        places = [("tables", self.tables), ("work", self.work)]
-        if self.submitter is not None:
-            places.append(("submitter", self.submitter))
-        for setting, place in places:
+        for setting, place in self.written_places:
             for source in self.sources:
-                folder = f"{place.rstrip('/')}/"
-                if folder.startswith(source) or source.startswith(folder):
+                if overlap(place, source):
                     raise WrongSettingError(
                         setting,
                         f"{place} and the source {source}; overlap; sources are never written, choose another place",
@@ -194,6 +209,12 @@ class Library(BaseModel):
                         f"{source} and {other} overlap, so an object would be listed twice; keep the shorter",
                     )
         return self
+
+    @property
+    def written_places(self) -> tuple[tuple[str, str], ...]:
+        """Return the places that runs write to, each with its setting."""
+        places = (("tables", self.tables), ("work", self.work))
+        return places if self.submitter is None else (*places, ("submitter", self.submitter))
 
     @property
     def embedding_model(self) -> EmbeddingModel:
@@ -233,6 +254,12 @@ class Library(BaseModel):
     def selection(self) -> Selection:
         """Return what of the sources belongs to the library."""
         return Selection(self.media_types, self.include, self.exclude)
+
+
+def overlap(place: str, source: str) -> bool:
+    """Return whether a folder that is written and a prefix that is listed have an object in common."""
+    folder = f"{place.rstrip('/')}/"
+    return folder.startswith(source) or source.startswith(folder)
 
 
 class Selection:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from media_embeddings.library import Library
+from media_embeddings.library import DeletionMode, Library
 from media_embeddings.media import MediaType
 from media_embeddings.storage import Storage, etag_of, split_uri
 
@@ -31,9 +31,13 @@ LISTING_SCHEMA = pa.schema(
         pa.field("etag", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("taken", pa.bool_(), nullable=False),
     ]
 )
-"""One row a media object; ``media_type`` is null where the key's suffix tells none."""
+"""One row a media object; ``media_type`` is null where the key's suffix tells none.
+
+Where deletions are looked for, what the library does not take has a row as well, with ``taken`` false: it is still there.
+"""
 
 UNSUPPORTED = "unsupported"
 """Counts objects whose suffix tells no media type."""
@@ -167,8 +171,8 @@ class _SourceReader:
             with pq.ParquetWriter(path, LISTING_SCHEMA, compression="zstd") as writer:
                 rows: list[dict[str, Any]] = []
                 for row in self._rows(source):
-                    counts[_EXCLUDED if row is None else row["media_type"] or UNSUPPORTED] += 1
-                    if row is not None:
+                    counts[(row["media_type"] or UNSUPPORTED) if row["taken"] else _EXCLUDED] += 1
+                    if row["taken"] or self._records_all:
                         rows.append(row)
                     if len(rows) == _ROW_GROUP:
                         writer.write_table(pa.Table.from_pylist(rows, schema=LISTING_SCHEMA))
@@ -193,8 +197,12 @@ class _SourceReader:
                 "model's region: give the bucket a library of its own in its region"
             )
 
-    def _rows(self, source: str) -> Iterator[dict[str, Any] | None]:
-        """Yield the row of every object that the library takes, and None for one that it doesn't."""
+    @property
+    def _records_all(self) -> bool:
+        return self.wanted is None and self.library.deletions is not DeletionMode.OFF
+
+    def _rows(self, source: str) -> Iterator[dict[str, Any]]:
+        """Yield the row of every object that is there."""
         bucket, prefix = split_uri(source)
         base = self._base_of(source)
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -203,9 +211,6 @@ class _SourceReader:
                 for entry in page.get("Contents", ()):
                     key = entry["Key"]
                     media_type = self.library.selection.media_type(key)
-                    if not self._takes(key.removeprefix(base).lstrip("/"), media_type):
-                        yield None
-                        continue
                     yield {
                         "media_uri": f"s3://{bucket}/{key}",
                         "bucket": bucket,
@@ -214,6 +219,7 @@ class _SourceReader:
                         "etag": etag_of(entry["ETag"]),
                         "size_bytes": entry["Size"],
                         "last_modified": entry["LastModified"],
+                        "taken": self._takes(key.removeprefix(base).lstrip("/"), media_type),
                     }
 
     def _base_of(self, source: str) -> str:

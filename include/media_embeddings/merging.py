@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from media_embeddings.batches import read_objects
+from media_embeddings.batches import read_batch
 from media_embeddings.ledger import (
     InvocationEntry,
     LedgerEntry,
@@ -95,11 +95,16 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
     """
     model = model_named(model_name)
     tables = Tables(library.tables, storage.table_options)
-    outcomes = _outcomes(storage, model, folder)
+    planned, planned_at = read_batch(storage, folder)
+    outcomes = _outcomes(storage, model, folder, planned)
     embedded_at = datetime.now(UTC)
 
     version = _commit_rows(tables, model, outcomes, run_id, embedded_at)
-    tables.update_ledger(ledger_table([_ledger_entry(one, library, model, run_id, embedded_at) for one in outcomes]))
+    tables.update_ledger(
+        ledger_table([_ledger_entry(one, library, model, run_id, embedded_at) for one in outcomes]),
+        _commit_id("ledger", run_id, outcomes),
+        planned_at=planned_at,
+    )
     attempts = [_invocation_entry(one, library, model, run_id, embedded_at) for one in outcomes if one.invocation]
     if attempts:
         tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", run_id, outcomes))
@@ -115,8 +120,9 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
     )
 
 
-def _outcomes(storage: Storage, model: EmbeddingModel, folder: BatchFolder) -> list[_Outcome]:
-    planned = read_objects(storage, folder)
+def _outcomes(
+    storage: Storage, model: EmbeddingModel, folder: BatchFolder, planned: Sequence[PlannedObject]
+) -> list[_Outcome]:
     invocations = {
         value["request_id"]: Invocation.from_dict(value) for value in _read_lines(storage, folder.invocations_uri)
     }

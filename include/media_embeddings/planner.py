@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import write_batch
+from media_embeddings.deleting import delete_objects
+from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
 from media_embeddings.identity import canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
 from media_embeddings.library import Library
@@ -78,6 +80,8 @@ class Plan:
     manifests: tuple[str, ...]
     problems: tuple[str, ...]
     """What a person should look at: sources that could not be listed."""
+    notices: tuple[str, ...]
+    """What a person should know, though nothing failed."""
     news: tuple[dict[str, str], ...]
     """The first settled objects that the ledger did not know yet, with reason."""
     dry_run: bool
@@ -87,7 +91,7 @@ class Plan:
     def read(cls, storage: Storage, uri: str) -> Plan:
         """Read the plan that lies at ``uri``."""
         value = storage.read_json(uri)
-        for name in ("batches", "manifests", "problems", "news"):
+        for name in ("batches", "manifests", "problems", "notices", "news"):
             value[name] = tuple(value[name])
         return cls(**value)
 
@@ -136,7 +140,10 @@ def make_plan(
     )
     listed = _read_parquet(storage, listing.uri)
     known = tables.read_ledger(model.name, library.sources, _LEDGER_COLUMNS)
-    decisions = decide(listed, known, purpose, complete_below=() if listing.filtered else library.sources)
+    decisions = decide(listed.filter(listed["taken"]), known, purpose)
+    policy = DeletionPolicy(library.deletions, library.max_deleted_share, run_id)
+    complete_below = () if listing.filtered else library.sources
+    deletions = decide_deletions(listed.select(["media_uri", "taken"]), known, complete_below, policy)
     found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
     decisions = _with_recovered(decisions, found)
     texts, decisions = _read_texts(storage, decisions)
@@ -148,7 +155,8 @@ def make_plan(
     if not options.dry_run:
         _record_news(tables, library, purpose, decisions.settled)
         _record_recovered(tables, library, purpose, found.recovered)
-    plan = _summary(library, purpose, folder, listing, decisions, batches, recovered=len(found.recovered))
+        delete_objects(tables, library.sources, deletions.uris, run_id)
+    plan = _summary(library, purpose, folder, listing, decisions, batches, deletions, recovered=len(found.recovered))
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
 
@@ -297,7 +305,7 @@ def _record_news(tables: Tables, library: Library, purpose: Purpose, settled: It
         if one.is_news
     ]
     if entries:
-        tables.update_ledger(ledger_table(entries))
+        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries))
 
 
 def _record_recovered(tables: Tables, library: Library, purpose: Purpose, recovered: Iterable[RecoveredObject]) -> None:
@@ -327,7 +335,15 @@ def _record_recovered(tables: Tables, library: Library, purpose: Purpose, recove
         for one in recovered
     ]
     if entries:
-        tables.update_ledger(ledger_table(entries))
+        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries))
+
+
+def _commit_id(purpose: Purpose, entries: Sequence[LedgerEntry]) -> str:
+    """Name a commit by what it says, so that one whose answer was lost is found to have been made."""
+    digest = hashlib.sha256(purpose.run_id.encode())
+    for line in sorted(f"{one.media_uri} {one.etag} {one.status} {one.reason_code}" for one in entries):
+        digest.update(line.encode())
+    return f"plan-{purpose.model.name}-{digest.hexdigest()[:40]}"
 
 
 def _summary(
@@ -337,6 +353,7 @@ def _summary(
     listing: Listing,
     decisions: Decisions,
     batches: Sequence[Batch],
+    deletions: Deletions,
     *,
     recovered: int,
 ) -> Plan:
@@ -348,8 +365,10 @@ def _summary(
 
     for media_type, number in decisions.unchanged.items():
         count(media_type, Status.UNCHANGED, number)
-    for media_type, number in decisions.retained.items():
+    for media_type, number in deletions.retained.items():
         count(media_type, Status.RETAINED, number)
+    for media_type, number in deletions.deleted.items():
+        count(media_type, Status.DELETED, number)
     for one in decisions.planned:
         count(one.media.media_type, PLANNED)
     for settled in decisions.settled:
@@ -363,11 +382,12 @@ def _summary(
         plan_id=folder.uri.rsplit("/", 1)[1],
         counts={media_type: dict(by_status) for media_type, by_status in sorted(counts.items())},
         reasons={status: dict(by_code) for status, by_code in sorted(reasons.items())},
-        gone=sum(decisions.retained.values()),
+        gone=sum(deletions.retained.values()) + sum(deletions.deleted.values()),
         recovered=recovered,
         batches=tuple(batch.name for batch in batches),
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
+        notices=deletions.notices,
         news=tuple(
             {
                 "media_uri": one.media_uri,

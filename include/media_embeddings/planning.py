@@ -7,7 +7,7 @@ reads or writes S3: :mod:`media_embeddings.planner` does that around it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -98,17 +98,13 @@ class Decisions:
     """Objects whose rows in the table are those of their present content, counted by media type."""
     planned: tuple[PlannedObject, ...]
     settled: tuple[SettledObject, ...]
-    retained: dict[str, int]
-    """Objects of the ledger that were not listed and whose rows stay, counted by media type."""
 
 
-def decide(listing: pa.Table, ledger: pa.Table, purpose: Purpose, *, complete_below: Sequence[str] = ()) -> Decisions:
+def decide(listing: pa.Table, ledger: pa.Table, purpose: Purpose) -> Decisions:
     """Decide what is to be done with every object of a listing.
 
     :param listing: rows of :data:`~media_embeddings.listing.LISTING_SCHEMA`.
     :param ledger: rows of the ledger for this model.
-    :param complete_below: the URI prefixes of which the listing holds everything there is; objects of the ledger that
-        lie there and were not listed are ``retained``.
     """
     compared = _compare(listing, ledger, purpose)
     unchanged: Counter[str] = Counter()
@@ -132,7 +128,6 @@ def decide(listing: pa.Table, ledger: pa.Table, purpose: Purpose, *, complete_be
         unchanged=dict(unchanged),
         planned=tuple(planned),
         settled=tuple(settled),
-        retained=dict(_missing(listing, ledger, complete_below)),
     )
 
 
@@ -176,8 +171,13 @@ class _Known:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the attempt was not finished, so that it is gone on with and no other is made."""
-        return self.status is Status.DEFERRED and self.reason_code != ReasonCode.RELEASED
+        """Whether its attempt stands, so that it is gone on with and no other is made.
+
+        Of an object that was deleted and came back, the output may still be there.
+        """
+        if self.status is Status.DEFERRED:
+            return self.reason_code != ReasonCode.RELEASED
+        return self.status is Status.DELETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,16 +359,3 @@ def _wanted(purpose: Purpose) -> pa.Table:
             "parameters": pa.array(list(purpose.parameters.values()), pa.string()),
         }
     )
-
-
-def _missing(listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str]) -> list[tuple[str, int]]:
-    if not complete_below:
-        return []
-    connection = _connect(listing, ledger)
-    within = " OR ".join("starts_with(media_uri, ?)" for _ in complete_below)
-    return connection.execute(
-        # Only the number of placeholders is put into the statement.
-        f"""SELECT coalesce(media_type, 'unsupported'), count(*) FROM ledger ANTI JOIN listing USING (media_uri)
-            WHERE ({within}) AND status = 'embedded' GROUP BY ALL ORDER BY ALL""",  # noqa: S608
-        list(complete_below),
-    ).fetchall()

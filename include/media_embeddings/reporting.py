@@ -86,6 +86,8 @@ class Report:
     batches: int
     problems: tuple[str, ...]
     """Why the run failed, or what else a person should look at."""
+    notices: tuple[str, ...]
+    """What a person should know, though it failed nothing."""
     notes: tuple[ObjectNote, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,6 +132,7 @@ def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *,
         retried=sum(len(result.retried) for result in results),
         batches=sum(bool(result.name) for result in results),
         problems=tuple(problems),
+        notices=plan.notices,
         notes=_notes(plan, results),
     )
 
@@ -325,6 +328,11 @@ def _problem_lines(report: Report) -> Iterable[str]:
         yield "## What to look at"
         yield ""
         yield from (f"- {problem}" for problem in report.problems)
+        yield ""
+    if report.notices:
+        yield "## Notices"
+        yield ""
+        yield from (f"- {notice}" for notice in report.notices)
         yield ""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from media_embeddings.batches import read_objects, write_batch
+from media_embeddings.batches import read_batch, write_batch
 from media_embeddings.identity import request_id
 from media_embeddings.library import Library
 from media_embeddings.planner import Plan
@@ -108,7 +108,7 @@ def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Fa
     lines = {line["request_id"]: line for line in storage.read_json_lines(folder.manifest_uri)}
     return [
         _Failed(one, reasons[one.media.uri], lines[one.request_id])
-        for one in read_objects(storage, folder)
+        for one in read_batch(storage, folder)[0]
         if one.media.uri in reasons and one.attempt < library.max_attempts
     ]
 

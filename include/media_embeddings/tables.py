@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow.fs import FileSelector, PyFileSystem
 
+from media_embeddings.ledger_rules import amended_ledger
 from media_embeddings.schemas import (
     EMBEDDINGS_PARTITIONS,
     INVOCATIONS_SCHEMA,
@@ -134,6 +136,27 @@ class Tables:
             parts = list(pool.map(lambda file: files.read(file, names, _below(prefixes)), wanted))
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
+    def delete_embeddings(self, model_name: str, dimension: int, uris: Sequence[str], commit_id: str) -> Commit | None:
+        """Remove all rows of some media objects, in one commit; None where there is no table.
+
+        :param uris: sorted.
+        :raises TableBusyError: if other writers were faster too often; nothing was committed then.
+        """
+        uri = self.embeddings_uri(model_name)
+        if self._open(uri) is None:
+            return None
+        layout = Layout(embeddings_schema(dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index"))
+        return self._commit(uri, layout, layout.schema.empty_table(), commit_id=commit_id, uris=uris)
+
+    def ledger_models(self) -> list[str]:
+        """Return the models that the ledger has rows of."""
+        table = self._open(self.ledger_uri)
+        if table is None:
+            return []
+        return sorted(
+            {file.partition_values["model"] for file in Files(self.ledger_uri, self._options, _LEDGER).of(table)}
+        )
+
     def read_embeddings(self, model_name: str, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return columns of the rows of some media objects.
 
@@ -160,10 +183,17 @@ class Tables:
             read = pool.map(lambda file: files.read(file, columns, _among(file.uris_within(uris))), wanted)
             return pa.concat_tables([pa.schema([layout.schema.field(name) for name in columns]).empty_table(), *read])
 
-    def update_ledger(self, rows: pa.Table) -> Commit | None:
+    def update_ledger(
+        self, rows: pa.Table, commit_id: str | None = None, *, planned_at: datetime | None = None
+    ) -> Commit | None:
         """Replace the ledger's rows of the same ``(media_uri, model)``; ``first_seen_at`` of a known object is kept.
 
+        A row that is there stays if it knows better: what is embedded is not failed by another attempt at the same
+        content, and what another run has found out since is not taken back.
+
         :param rows: of :data:`~media_embeddings.schemas.LEDGER_SCHEMA`, all of one model.
+        :param commit_id: names what is committed: a second commit under the same id changes nothing.
+        :param planned_at: when that was planned of which the rows tell.
         :raises ValueError: if the rows are of several models, or an object is there twice.
         :raises TableBusyError: if other writers were faster too often; nothing was committed then.
         """
@@ -177,9 +207,10 @@ class Tables:
             self.ledger_uri,
             _LEDGER,
             rows,
+            commit_id=commit_id,
             within={"model": models[0]},
-            remembered=("first_seen_at",),
-            amended=_with_first_seen,
+            remembered=[name for name in LEDGER_SCHEMA.names if name != "media_uri"],
+            amended=lambda new, replaced: amended_ledger(new, replaced, planned_at),
         )
 
     def append_invocations(self, rows: pa.Table, commit_id: str) -> Commit:
@@ -272,6 +303,7 @@ class _Change:
     :param within: partition values outside of which nothing is replaced.
     :param remembered: columns of the replaced rows that ``amended`` is given beside ``media_uri``.
     :param amended: returns the rows with what is taken over from the replaced ones.
+    :param uris: the objects whose rows go, where they are not those of ``rows``; sorted.
     """
 
     def __init__(
@@ -283,10 +315,12 @@ class _Change:
         within: Mapping[str, str] | None = None,
         remembered: Sequence[str] = (),
         amended: Callable[[pa.Table, pa.Table], pa.Table] | None = None,
+        uris: Sequence[str] | None = None,
     ) -> None:
         self._files = files
         self._rows = rows
-        self._uris: list[str] = sorted(pc.unique(rows["media_uri"]).to_pylist()) if replaces else []
+        replaced = sorted(pc.unique(rows["media_uri"]).to_pylist()) if replaces else []
+        self._uris = replaced if uris is None else list(uris)
         self._within = within or {}
         self._remembered = ["media_uri", *remembered]
         self._amended = amended
@@ -349,15 +383,6 @@ class _Change:
             rest = self._files.read(file, self._files.layout.schema.names, lambda rows: pc.invert(among(rows)))
             self._rests[file.path] = self._files.write(rest)
         return self._rests[file.path]
-
-
-def _with_first_seen(rows: pa.Table, replaced: pa.Table) -> pa.Table:
-    known = pc.index_in(rows["media_uri"], value_set=replaced["media_uri"].combine_chunks())
-    first = replaced["first_seen_at"].combine_chunks().take(known.combine_chunks())
-    position = rows.schema.get_field_index("first_seen_at")
-    return rows.set_column(
-        position, rows.schema.field(position), pc.coalesce(pa.chunked_array([first]), rows["first_seen_at"])
-    )
 
 
 def _among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:

@@ -55,7 +55,8 @@ def test_each_accepted_job_was_charged_once(project, first_night):
 def test_a_run_has_few_task_instances_and_they_are_labelled_by_batch(first_night):
     batches = first_night.report["batches"]
 
-    assert len(first_night.instances) <= 4 + 3 * batches
+    # The tasks of a round of retries that has nothing to do are there once, skipped.
+    assert len(first_night.instances) <= 5 + 3 + 3 * batches
     for task_id in GROUP:
         assert first_night.labels(task_id) == {"video-001", "audio-001", "image-001", "text-001"}
 

@@ -211,3 +211,45 @@ def test_a_bare_bucket_is_the_whole_bucket_and_no_other_one(write):
     (library,) = load_configuration(write(text)).libraries
 
     assert library.sources == ("s3://films/", "s3://films-archive/")
+
+
+TWO = (
+    RIGHT
+    + """\
+  others:
+    sources: [s3://films/other/]
+    region: {region}
+    model: marengo-2-7
+    tables: {tables}
+    work: s3://vectors/work-of-others
+"""
+)
+
+
+def test_a_library_that_would_write_where_another_one_lists_is_refused(write):
+    configuration = load_configuration(write(TWO.format(region="us-east-1", tables="s3://films/raw/tables")))
+
+    assert [library.name for library in configuration.libraries] == ["films"]
+    (error,) = configuration.errors
+    assert (error.key, error.line) == ("libraries.others.tables", 12)
+    assert "the source s3://films/raw/ of library films" in str(error)
+
+
+def test_libraries_of_one_connection_and_region_share_the_submitter_of_the_first(write):
+    path = write(TWO.format(region="us-east-1", tables="s3://vectors/other-tables"))
+    uris = {library.submitter_uri("marengo-2-7") for library in load_configuration(path).libraries}
+    assert uris == {"s3://vectors/tables/submitters/us-east-1/marengo-2-7"}
+
+
+def test_libraries_of_other_regions_have_submitters_of_their_own(write):
+    path = write(TWO.format(region="eu-west-1", tables="s3://vectors/other-tables"))
+    assert [library.submitter_uri("marengo-2-7") for library in load_configuration(path).libraries] == [
+        "s3://vectors/tables/submitters/us-east-1/marengo-2-7",
+        "s3://vectors/other-tables/submitters/eu-west-1/marengo-2-7",
+    ]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "report", '"on"'])
+def test_deletions_are_on_off_or_reported_although_yaml_has_other_ideas_of_on_and_off(write, word):
+    (library,) = load_configuration(write(RIGHT + f"    deletions: {word}\n")).libraries
+    assert library.deletions == word.strip('"')

@@ -50,6 +50,7 @@ class Listed:
             "etag": self.etag,
             "size_bytes": self.size_bytes,
             "last_modified": NOON,
+            "taken": True,
         }
 
     def known_as(self, status, reason_code=None, attempts=1, **other):
@@ -197,13 +198,26 @@ def test_a_dry_run_plans_nothing_and_says_what_it_would_embed():
     assert [one.reason.code for one in decisions.settled] == [ReasonCode.DRY_RUN]
 
 
-def test_what_is_no_longer_listed_below_a_completely_listed_prefix_is_retained():
-    gone, kept, elsewhere = Listed("gone.mp4"), Listed("a.mp4"), Listed("a.mp4").known_as("embedded")
-    elsewhere["media_uri"] = "s3://other/a.mp4"
-    known = ledger(gone.known_as("embedded"), kept.known_as("embedded"), elsewhere)
+def test_an_object_that_was_deleted_and_came_back_goes_on_with_the_attempt_that_it_had():
+    known = Listed().known_as("deleted", attempts=2, request_id="r" * 64)
+    [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
+    assert (planned.attempt, planned.request_id) == (2, "r" * 64)
 
-    assert decide(listing(kept), known, PURPOSE, complete_below=["s3://films/"]).retained == {"video": 1}
-    assert decide(listing(kept), known, PURPOSE).retained == {}
+
+@pytest.mark.parametrize("status", [("failed", "corrupt"), ("quarantined", "service_error")])
+def test_what_failed_for_good_is_tried_again_when_a_person_wants_it(status):
+    known = ledger(Listed().known_as(*status, attempts=3))
+    for purpose in (replace(PURPOSE, retry_failed=True), replace(PURPOSE, release=("s3://films/*.mp4",))):
+        [planned] = decide(listing(Listed()), known, purpose).planned
+        assert planned.attempt == 4
+    assert decide(listing(Listed()), known, replace(PURPOSE, release=("s3://films/b*",))).planned == ()
+
+
+def test_a_released_object_gets_a_new_attempt_and_not_the_token_of_the_last_one():
+    known = Listed().known_as("deferred", "released", attempts=3, request_id="r" * 64)
+    [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
+    assert planned.attempt == 4
+    assert planned.request_id == request_id(planned.embedding_key, 4)
 
 
 STATUSES = [

@@ -18,6 +18,7 @@ PLAN = Plan(
     reasons={},
     gone=0,
     recovered=0,
+    notices=(),
     batches=("video-001",),
     manifests=("s3://b/video-001/requests.jsonl",),
     problems=(),
