@@ -101,6 +101,10 @@ async def answer(
         if _has(faults, "connection_reset"):
             simulator.store.count_call(operation, "connection_reset")
             return NoResponse(request, reset=True)
+        if _has(faults, "no_response"):
+            simulator.store.count_call(operation, "no_response")
+            await asyncio.sleep(sum(fault.seconds or 0.0 for fault in faults if fault.kind == "no_response"))
+            return NoResponse(request, reset=False)
         _raise_injected(faults)
         response = await anyio.to_thread.run_sync(lambda: json_response(run(call.parameters)))
         code = ""
@@ -121,7 +125,7 @@ def _has(faults: list[Fault], kind: str) -> bool:
 def _raise_injected(faults: list[Fault]) -> None:
     for fault in faults:
         if fault.kind == "error":
-            raise BedrockError(fault.code, fault.message)
+            raise BedrockError(fault.code, fault.message, fault.retry_after)
 
 
 def json_response(document: Parameters) -> Response:
@@ -142,6 +146,7 @@ def error_response(error: BedrockError) -> Response:
         headers={
             "x-amzn-RequestId": str(uuid.uuid4()),
             "x-amzn-ErrorType": f"{error.code}:http://internal.amazon.com/coral/com.amazon.bedrock/",
+            **({} if error.retry_after is None else {"Retry-After": f"{error.retry_after:g}"}),
         },
     )
 

@@ -20,6 +20,7 @@ HTTP_STATUSES = {
     "SerializationException": 400,
     "UnknownOperationException": 404,
     "ExpiredTokenException": 403,
+    "UnrecognizedClientException": 403,
 }
 
 
@@ -29,10 +30,11 @@ class BedrockError(Exception):
     ``code`` is one of :data:`HTTP_STATUSES`. The statuses are those of botocore's service model of ``bedrock-runtime``.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
     @property
     def http_status(self) -> int:

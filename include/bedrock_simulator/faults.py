@@ -23,6 +23,10 @@ class Stage(StrEnum):
 
     REQUEST = "request"
     """before the operation: nothing has happened"""
+    TOKEN = "token"  # noqa: S105 (no password)
+    """when StartAsyncInvoke looks its token up"""
+    LIST = "list"
+    """in what ListAsyncInvokes answers"""
     RESPONSE = "response"
     """after the operation: it has happened, but the answer does not come as it should"""
     JOB = "job"
@@ -34,17 +38,27 @@ class Stage(StrEnum):
 KINDS: dict[str, Stage] = {
     "error": Stage.REQUEST,  # code, message: the operation answers with this error
     "connection_reset": Stage.REQUEST,  # the connection is reset before anything happens
+    "no_response": Stage.REQUEST,  # seconds: nothing happens, and after that time the connection is closed
+    "token_forgotten": Stage.TOKEN,  # the token is not recognised: a second job is accepted, and charged
+    "duplicate_page": Stage.LIST,  # the page's nextToken leads to the same page once more
     "lost_response": Stage.RESPONSE,  # the operation happens, the connection is closed without an answer
     "slow_response": Stage.RESPONSE,  # seconds: the answer comes so much later
     "stuck": Stage.JOB,  # seconds (None: for ever): the job stays InProgress
+    "late_listing": Stage.JOB,  # seconds: so long after its submission the job first shows in lists
+    "stale_status": Stage.JOB,  # seconds: so long after its end lists still show the job InProgress
     "failed": Stage.JOB,  # message: the job ends Failed
     "unknown_status": Stage.JOB,  # status: the job ends with a status outside the enum, e.g. Expired
     "output_missing": Stage.OUTPUT,  # the job is Completed without output.json
+    "output_late": Stage.OUTPUT,  # seconds: output.json appears so long after the job is Completed
     "output_truncated": Stage.OUTPUT,  # output.json stops in the middle
     "output_malformed": Stage.OUTPUT,  # output.json is no JSON
     "output_without_data": Stage.OUTPUT,  # output.json is JSON, but of another shape
     "wrong_dimension": Stage.OUTPUT,  # dimension: the vectors are shorter or longer
     "non_finite": Stage.OUTPUT,  # value: NaN, Infinity or -Infinity in one row
+    "zero_vector": Stage.OUTPUT,  # all numbers of one row are zero
+    "missing_option": Stage.OUTPUT,  # option: there are no rows of this embeddingOption
+    "missing_segment": Stage.OUTPUT,  # the rows of one stretch of time in the middle are left out
+    "overlapping_segment": Stage.OUTPUT,  # one row begins where the row before begins
 }
 
 
@@ -72,6 +86,12 @@ class Fault:
     seconds: float | None = None
     dimension: int = 3
     value: str = "NaN"
+    option: str = "audio"
+    retry_after: float | None = None
+    """Seconds that an error asks to wait, in a Retry-After header."""
+    from_seconds: float = 0.0
+    until_seconds: float | None = None
+    """It strikes between these, in seconds of the simulator's clock since it was set; None for ever."""
 
     def __post_init__(self) -> None:
         """Refuse what can't strike."""
@@ -102,10 +122,16 @@ class Fault:
 class _Standing:
     """A fault and what it has done."""
 
-    def __init__(self, fault: Fault, matched: int = 0, struck: int = 0) -> None:
+    def __init__(self, fault: Fault, set_ms: int, matched: int = 0, struck: int = 0) -> None:
         self.fault = fault
+        self.set_ms = set_ms
         self.matched = matched
         self.struck = struck
+
+    def is_due(self, now_ms: int) -> bool:
+        since = (now_ms - self.set_ms) / 1000
+        until = self.fault.until_seconds
+        return since >= self.fault.from_seconds and (until is None or since < until)
 
     def strikes(self) -> bool:
         self.matched += 1
@@ -126,13 +152,15 @@ class FaultBook:
     forgets nothing.
     """
 
-    def __init__(self, saved: object, save: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(self, saved: object, save: Callable[[list[dict[str, Any]]], None], now_ms: Callable[[], int]) -> None:
         self._lock = threading.Lock()
         self._save = save
+        self._now_ms = now_ms
         self._standing: list[_Standing] = []
         for entry in saved if isinstance(saved, list) else []:
-            fault = {name: value for name, value in entry.items() if name not in ("matched", "struck")}
-            self._standing.append(_Standing(from_document(Fault, fault), entry["matched"], entry["struck"]))
+            fault = {name: value for name, value in entry.items() if name not in ("matched", "struck", "set_ms")}
+            standing = _Standing(from_document(Fault, fault), entry["set_ms"], entry["matched"], entry["struck"])
+            self._standing.append(standing)
 
     def take(self, stages: Iterable[Stage], operation: str, model_id: str, source: str) -> list[Fault]:
         """Return the faults of the stages that strike this call, and count them as struck."""
@@ -143,7 +171,9 @@ class FaultBook:
             matching = [
                 standing
                 for standing in self._standing
-                if standing.fault.stage in wanted and standing.fault.matches(operation, model_id, source)
+                if standing.fault.stage in wanted
+                and standing.is_due(self._now_ms())
+                and standing.fault.matches(operation, model_id, source)
             ]
             struck = [standing.fault for standing in matching if standing.strikes()]
             document = self._document()
@@ -155,14 +185,14 @@ class FaultBook:
     def replace(self, faults: Iterable[Fault]) -> None:
         """Let these faults stand, and no others."""
         with self._lock:
-            self._standing = [_Standing(fault) for fault in faults]
+            self._standing = [_Standing(fault, self._now_ms()) for fault in faults]
             document = self._document()
         self._save(document)
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Let these faults stand as well."""
         with self._lock:
-            self._standing += [_Standing(fault) for fault in faults]
+            self._standing += [_Standing(fault, self._now_ms()) for fault in faults]
             document = self._document()
         self._save(document)
 
@@ -173,6 +203,11 @@ class FaultBook:
 
     def _document(self) -> list[dict[str, Any]]:
         return [
-            {**to_document(standing.fault), "matched": standing.matched, "struck": standing.struck}
+            {
+                **to_document(standing.fault),
+                "set_ms": standing.set_ms,
+                "matched": standing.matched,
+                "struck": standing.struck,
+            }
             for standing in self._standing
         ]

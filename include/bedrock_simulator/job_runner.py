@@ -13,7 +13,7 @@ from .clock import Clock
 from .embedding import document, embed, media_seconds
 from .embedding_task import EmbeddingTask
 from .job_store import JobStore
-from .jobs import COMPLETED, FAILED, Job, Outcome, iso_time, stuck_seconds
+from .jobs import COMPLETED, FAILED, IN_PROGRESS, Job, Outcome, fault_seconds, iso_time, stuck_seconds
 from .media import UnusableMediaError
 from .models import Model, models
 from .output_faults import output_content
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Step = Callable[[Job, Model, EmbeddingTask], None]
 
 FOREVER_MS = 1 << 52
+_LATE_OUTPUTS = "late_outputs"
 LONGEST_SLEEP_SECONDS = 60.0
 
 
@@ -59,8 +60,10 @@ class JobRunner:
         self._alarm = threading.Thread(target=self._wake_due_jobs, name="due jobs", daemon=True)
 
     def start(self) -> None:
-        """Start the threads, and go on with the jobs that are in progress."""
+        """Start the threads, and go on with the jobs that are in progress, and the outputs that are late."""
         self._alarm.start()
+        for invocation_id, due_ms in self._late_outputs().items():
+            self._wait(invocation_id, due_ms)
         for job in self._store.jobs_in_progress():
             if job.due_ms is None:
                 self.accept(job)
@@ -149,8 +152,25 @@ class JobRunner:
         self._store.set_due(job.invocation_id, due_ms, seconds)
         self._wait(job.invocation_id, due_ms)
 
+    def _late_outputs(self) -> dict[str, int]:
+        return dict(self._store.saved_document(_LATE_OUTPUTS) or {})
+
     def _finish(self, job: Job, model: Model, task: EmbeddingTask) -> None:
+        if job.status != IN_PROGRESS:
+            self._write_output(job, model, task)
+            with self._changed:
+                late = self._late_outputs()
+                late.pop(job.invocation_id, None)
+                self._store.save_document(_LATE_OUTPUTS, late)
+            return
         outcome = Outcome.of(job.faults)
+        if outcome is None and (seconds := fault_seconds(job.faults, "output_late")):
+            due_ms = self._clock.now_ms() + round(1000 * seconds)
+            with self._changed:
+                self._store.save_document(_LATE_OUTPUTS, {**self._late_outputs(), job.invocation_id: due_ms})
+            self._end(job, Outcome(COMPLETED))
+            self._wait(job.invocation_id, due_ms)
+            return
         if outcome is None:
             try:
                 outcome = self._write_output(job, model, task)

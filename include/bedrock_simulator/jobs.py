@@ -96,6 +96,11 @@ class Job:
         return summary
 
 
+def fault_seconds(faults: tuple[Fault, ...], kind: str) -> float:
+    """Return the seconds of a job's faults of a kind together; 0 without one."""
+    return sum(fault.seconds or 0.0 for fault in faults if fault.kind == kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job ends."""

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +20,9 @@ from .embedding import document, embed
 from .embedding_task import EmbeddingTask
 from .errors import BedrockError, validation_error
 from .faults import FaultBook, Stage
-from .job_runner import JobRunner
+from .job_runner import FOREVER_MS, JobRunner
 from .job_store import Charge, JobQuery, JobStore, Position, QuotaReachedError
-from .jobs import IN_PROGRESS, Job, arn_parts, invocation_arn, model_arn, new_invocation_id
+from .jobs import IN_PROGRESS, Job, arn_parts, fault_seconds, invocation_arn, model_arn, new_invocation_id
 from .media import UnusableMediaError
 from .models import Model, models
 from .settings import Settings
@@ -72,6 +73,8 @@ class Operations:
         lifetime = settings.token_lifetime_seconds
         token_since = 0 if lifetime is None else now - round(1000 * lifetime)
 
+        if self._faults.take((Stage.TOKEN,), START, model.model_id, task.source_name):
+            token_since = now + 1
         known = self._store.job_by_token(token, token_since)
         if known is not None:
             return self._known(known, fingerprint, settings)
@@ -160,10 +163,25 @@ class Operations:
             position=decoded_position(token, filters) if token else None,
         )
         found = self._store.jobs(query)
-        result: Parameters = {"asyncInvokeSummaries": [job.summary(self._region) for _, job in found[:limit]]}
+        jobs = [shown for _, job in found[:limit] if (shown := self._as_listed(job, query.status)) is not None]
+        result: Parameters = {"asyncInvokeSummaries": [job.summary(self._region) for job in jobs]}
         if len(found) > limit:
             result["nextToken"] = encoded_position(found[limit - 1][0], filters)
+        if found and self._faults.take((Stage.LIST,), LIST, "", ""):
+            first = query.position or Position(FOREVER_MS if descending else -1, 0)
+            # Another token than the one that led here: a client may refuse to be sent round in circles.
+            result["nextToken"] = encoded_position(first, [*filters, new_invocation_id()])
         return result
+
+    def _as_listed(self, job: Job, status: str | None) -> Job | None:
+        """Return a job as a list shows it, which lags behind; None where it does not show it yet."""
+        now = self._clock.now_ms()
+        if now < job.submitted_ms + round(1000 * fault_seconds(job.faults, "late_listing")):
+            return None
+        if job.ended_ms is not None and now < job.ended_ms + round(1000 * fault_seconds(job.faults, "stale_status")):
+            job = replace(job, status=IN_PROGRESS, failure_message=None, ended_ms=None)
+            return job if status in (None, IN_PROGRESS) else None
+        return job
 
     def invoke_model(self, parameters: Parameters) -> Parameters:
         """Embed at once: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html .
@@ -348,6 +366,6 @@ def decoded_position(token: str, filters: list[str]) -> Position:
         position = Position(int(submitted_ms), int(sequence))
     except (ValueError, TypeError, binascii.Error) as error:
         raise validation_error("The nextToken is not valid.") from error
-    if token_filters != filters:
+    if token_filters[: len(filters)] != filters:
         raise validation_error("The nextToken belongs to a list with other filters.")
     return position

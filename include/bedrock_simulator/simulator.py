@@ -29,7 +29,9 @@ class Simulator:
         self.store.save_document("settings", self._settings.document())
         self.clock = Clock(self.store.saved_document("clock_offset_ms") or 0)
         self.faults = FaultBook(
-            self.store.saved_document("faults"), lambda faults: self.store.save_document("faults", faults)
+            self.store.saved_document("faults"),
+            lambda faults: self.store.save_document("faults", faults),
+            self.clock.now_ms,
         )
         storage = Storage(region)
         self.runner = JobRunner(self.store, storage, self.clock, self.settings, region, workers)

@@ -47,6 +47,7 @@ def _as_deleted(rows: pa.Table, run_id: str) -> pa.Table:
         "reason_code": None,
         "reason": None,
         "segments": None,
+        "absent_options": None,
         "run_id": run_id,
         "updated_at": datetime.now(UTC),
     }

@@ -31,6 +31,7 @@ class LedgerEntry:
     last_modified: datetime
     duration_sec: float | None = None
     segments: int | None = None
+    absent_options: str | None = None
     embedding_key: str | None = None
     request_id: str | None = None
     invocation_arn: str | None = None

@@ -99,6 +99,8 @@ class Library(BaseModel):
     max_deleted_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     """If more of the library's objects than this would go at once, none does."""
     poll_interval_seconds: Annotated[float, Field(ge=1.0, le=900.0)] = 15.0
+    output_grace_seconds: Annotated[float, Field(ge=0.0, le=600.0)] = 30.0
+    """How long a merge waits for an output that is not there yet although its invocation is completed."""
     deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
     bucket_owner: AccountId | None = None
     kms_key_id: KmsKeyArn | None = None

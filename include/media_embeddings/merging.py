@@ -7,7 +7,9 @@ a merge is killed, the next one finds either nothing of a step or all of it, and
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import read_batch
+from media_embeddings.completeness import judge
 from media_embeddings.ledger import (
     InvocationEntry,
     LedgerEntry,
@@ -78,6 +81,7 @@ class _Outcome:
     reason: Reason | None = None
     rows: SegmentRows | None = None
     version_id: str | None = None
+    absent_options: tuple[str, ...] = ()
 
 
 class _UnusableError(Exception):
@@ -96,7 +100,8 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
     model = model_named(model_name)
     tables = Tables(library.tables, storage.table_options)
     planned, planned_at = read_batch(storage, folder)
-    outcomes = _outcomes(storage, model, folder, planned)
+    waiting_until = time.monotonic() + library.output_grace_seconds
+    outcomes = _outcomes(storage, model, folder, planned, waiting_until)
     embedded_at = datetime.now(UTC)
 
     version = _commit_rows(tables, model, outcomes, run_id, embedded_at)
@@ -121,7 +126,7 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
 
 
 def _outcomes(
-    storage: Storage, model: EmbeddingModel, folder: BatchFolder, planned: Sequence[PlannedObject]
+    storage: Storage, model: EmbeddingModel, folder: BatchFolder, planned: Sequence[PlannedObject], waiting_until: float
 ) -> list[_Outcome]:
     invocations = {
         value["request_id"]: Invocation.from_dict(value) for value in _read_lines(storage, folder.invocations_uri)
@@ -136,11 +141,14 @@ def _outcomes(
             return _Outcome(one, invocation, ended, found.status, found.reason)
         assert ended is not None  # noqa: S101 - a request without a verdict has a completed invocation
         try:
-            rows = _read_output(storage, model, one.media, ended)
+            rows = _read_output(storage, model, one.media, ended, waiting_until)
+            absent = _absent_options(rows, model, one)
             version_id = _unchanged_version(storage, one.media)
         except _UnusableError as error:
             return _Outcome(one, invocation, ended, Status.FAILED, error.reason)
-        return _Outcome(one, invocation, ended, Status.EMBEDDED, rows=rows, version_id=version_id)
+        return _Outcome(
+            one, invocation, ended, Status.EMBEDDED, rows=rows, version_id=version_id, absent_options=absent
+        )
 
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         return list(pool.map(outcome, planned))
@@ -155,11 +163,34 @@ def _read_lines(storage: Storage, uri: str) -> Iterable[Mapping[str, Any]]:
         return []
 
 
-def _read_output(storage: Storage, model: EmbeddingModel, media: MediaObject, ended: InvocationStatus) -> SegmentRows:
+def _absent_options(rows: SegmentRows, model: EmbeddingModel, planned: PlannedObject) -> tuple[str, ...]:
+    """Return the options that the media have no track for, of rows that hold what was asked for otherwise."""
+    rules = model.segment_rules(planned.media.media_type, json.loads(planned.parameters))
+    judgement = judge(rows, rules)
+    if judgement.violation is not None:
+        raise _UnusableError(judgement.violation.code, judgement.violation.message)
+    return judgement.absent_options
+
+
+def _read_late(storage: Storage, uri: str, waiting_until: float) -> bytes:
+    """Read an output that may come a little later than its invocation says."""
+    while True:
+        try:
+            return storage.read(uri)
+        except ObjectNotFoundError:
+            left = waiting_until - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(left, 1.0))
+
+
+def _read_output(
+    storage: Storage, model: EmbeddingModel, media: MediaObject, ended: InvocationStatus, waiting_until: float
+) -> SegmentRows:
     # The invocation's own prefix is read, never a shared one searched.
     uri = join_uri(ended.output_uri, "output.json")
     try:
-        return parse_output(storage.read(uri), model, media.media_type)
+        return parse_output(_read_late(storage, uri, waiting_until), model, media.media_type)
     except ObjectNotFoundError as error:
         message = f"invocation {ended.invocation_arn} is Completed, but there is no {uri}"
         raise _UnusableError(ReasonCode.OUTPUT_MISSING, message) from error
@@ -274,6 +305,7 @@ def _ledger_entry(
         last_modified=media.last_modified,
         duration_sec=outcome.rows.duration_sec if outcome.rows else None,
         segments=len(outcome.rows.embedding) if outcome.rows else None,
+        absent_options=",".join(outcome.absent_options) or None,
         embedding_key=outcome.planned.embedding_key,
         request_id=outcome.planned.request_id,
         invocation_arn=outcome.invocation.invocation_arn if outcome.invocation else None,

@@ -59,6 +59,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("last_modified", _TIME, nullable=False),
         pa.field("duration_sec", pa.float64()),
         pa.field("segments", pa.int32()),
+        pa.field("absent_options", pa.string()),
         pa.field("embedding_key", pa.string()),
         pa.field("request_id", pa.string()),
         pa.field("invocation_arn", pa.string()),

@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
@@ -278,7 +278,7 @@ class Tables:
 
     def _create(self, uri: str, layout: Layout) -> DeltaTable:
         if (table := self._open(uri)) is not None:
-            return table
+            return _widened(table, layout)
         try:
             return DeltaTable.create(
                 uri,
@@ -383,6 +383,15 @@ class _Change:
             rest = self._files.read(file, self._files.layout.schema.names, lambda rows: pc.invert(among(rows)))
             self._rests[file.path] = self._files.write(rest)
         return self._rests[file.path]
+
+
+def _widened(table: DeltaTable, layout: Layout) -> DeltaTable:
+    """Give a table of an earlier version the columns that it lacks."""
+    known = {field.name for field in table.schema().fields}
+    missing = [field for field in layout.schema if field.name not in known]
+    if missing:
+        table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+    return table
 
 
 def _among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:

@@ -12,11 +12,16 @@ from typing import Any
 from media_embeddings.media import MediaObject, MediaType
 from media_embeddings.models.limits import rejection_by_size
 from media_embeddings.models.protocol import GIBIBYTE, MEBIBYTE, Limits
+from media_embeddings.models.segments import SegmentRules, Track
 from media_embeddings.models.values import Checker
 from media_embeddings.reasons import Reason
 
 _DOCUMENTATION = "https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-marengo.html"
 _OPTIONS = ("visual-text", "visual-image", "audio")
+_TRACKS: Mapping[MediaType, Mapping[str, Track]] = {
+    MediaType.VIDEO: {"visual-text": Track.PICTURE, "visual-image": Track.PICTURE, "audio": Track.SOUND},
+    MediaType.AUDIO: {"audio": Track.SOUND},
+}
 _NAMES: Mapping[MediaType, frozenset[str]] = {
     MediaType.VIDEO: frozenset({"embeddingOption", "startSec", "lengthSec", "useFixedLengthSec", "minClipSec"}),
     MediaType.AUDIO: frozenset({"embeddingOption", "startSec", "lengthSec", "useFixedLengthSec"}),
@@ -71,6 +76,19 @@ class Marengo27:
             "minClipSec": shortest if shortest != _DEFAULT_MIN_CLIP_SEC else None,
         }
         return {name: value for name, value in values.items() if value is not None}
+
+    def segment_rules(self, media_type: MediaType, parameters: Mapping[str, Any]) -> SegmentRules:
+        """Return what the output of a request has to hold: clips of each option, without gaps."""
+        if media_type not in _TRACKS:
+            return SegmentRules()
+        options = parameters.get("embeddingOption") or list(_TRACKS[media_type])
+        start, length = parameters.get("startSec") or 0.0, parameters.get("lengthSec")
+        return SegmentRules(
+            options={option: _TRACKS[media_type][option] for option in options},
+            start_sec=start,
+            end_sec=None if length is None else start + length,
+            fixed_sec=parameters.get("useFixedLengthSec"),
+        )
 
     def rejection(self, media: MediaObject) -> Reason | None:
         """Return why the model can't take an object, as far as its listing tells."""

@@ -12,6 +12,7 @@ from typing import Any
 from media_embeddings.media import MediaObject, MediaType
 from media_embeddings.models.limits import rejection_by_size
 from media_embeddings.models.protocol import GIBIBYTE, MEBIBYTE, Limits
+from media_embeddings.models.segments import SegmentRules, Track
 from media_embeddings.models.values import Checker
 from media_embeddings.reasons import Reason
 
@@ -20,6 +21,7 @@ _OPTIONS: Mapping[MediaType, tuple[str, ...]] = {
     MediaType.VIDEO: ("visual", "audio", "transcription"),
     MediaType.AUDIO: ("audio", "transcription"),
 }
+_TRACKS: Mapping[str, Track] = {"visual": Track.PICTURE, "audio": Track.SOUND, "transcription": Track.SPEECH}
 _SCOPES = ("clip", "asset")
 _TYPES = ("separate_embedding", "fused_embedding")
 _METHODS: Mapping[MediaType, tuple[str, ...]] = {
@@ -90,6 +92,23 @@ class Marengo30:
             "embeddingScope": check.subset(given, "embeddingScope", _SCOPES),
         }
         return {name: value for name, value in values.items() if value is not None}
+
+    def segment_rules(self, media_type: MediaType, parameters: Mapping[str, Any]) -> SegmentRules:
+        """Return what the output of a request has to hold: clips and a whole of each option, speech where there is any."""
+        if media_type not in _OPTIONS:
+            return SegmentRules()
+        separate = "separate_embedding" in parameters["embeddingType"]
+        options = {option: _TRACKS[option] for option in parameters["embeddingOption"] if separate}
+        if "fused_embedding" in parameters["embeddingType"]:
+            options["fused"] = Track.SEVERAL
+        segmentation = parameters.get("segmentation") or {}
+        return SegmentRules(
+            options=options,
+            scopes=frozenset(parameters["embeddingScope"]),
+            start_sec=parameters.get("startSec") or 0.0,
+            end_sec=parameters.get("endSec"),
+            fixed_sec=segmentation.get("fixed", {}).get("durationSec"),
+        )
 
     def rejection(self, media: MediaObject) -> Reason | None:
         """Return why the model can't take an object, as far as its listing tells."""

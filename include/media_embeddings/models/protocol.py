@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.models.segments import SegmentRules
 from media_embeddings.reasons import Reason
 
 MEBIBYTE = 1024**2
@@ -65,6 +66,12 @@ class EmbeddingModel(Protocol):
 
         :param given: what the library sets for this media type.
         :raises ParameterError: naming the parameter, what is allowed, and the documentation.
+        """
+
+    def segment_rules(self, media_type: MediaType, parameters: Mapping[str, Any]) -> SegmentRules:
+        """Return what the output of a request has to hold.
+
+        :param parameters: as :meth:`parameters` gives them.
         """
 
     def rejection(self, media: MediaObject) -> Reason | None:

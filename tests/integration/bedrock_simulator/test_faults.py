@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
@@ -217,3 +218,105 @@ def test_sigterm_ends_the_process_cleanly(new_server):
     os.kill(child.pid, signal.SIGTERM)
     assert child.wait(timeout=20) == 0
     assert not (server.directory / "state" / "address").exists()
+
+
+@pytest.fixture
+def fresh(new_server):
+    """Give a simulator that has done nothing yet."""
+    return new_server().start(seconds_per_job=0)
+
+
+def test_rows_may_be_missing_overlap_or_say_nothing(ended_with, read_output):
+    assert "audio" not in {
+        row["embeddingOption"] for row in read_output(ended_with(kind="missing_option", option="audio"))
+    }
+    assert any(not any(row["embedding"]) for row in read_output(ended_with(kind="zero_vector")))
+
+    def stretches(answer: dict) -> list[tuple[float, float]]:
+        return sorted({(row["startSec"], row["endSec"]) for row in read_output(answer)})
+
+    whole = stretches(ended_with(kind="slow_response", seconds=0))
+    assert len(stretches(ended_with(kind="missing_segment"))) == len(whole) - 1
+    overlapping = stretches(ended_with(kind="overlapping_segment"))
+    assert any(start < end for (_, end), (start, _) in pairwise(overlapping))
+
+
+def test_an_output_may_come_late_also_after_a_restart(new_server, s3):
+    server = new_server().start(seconds_per_job=0)
+    server.admin.faults({"kind": "output_late", "seconds": 3600})
+    answer = server.ended(server.client().start_async_invoke(**start_request(IMAGE))["invocationArn"])
+    key = answer["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"].removeprefix("s3://media/") + "/output.json"
+    assert answer["status"] == "Completed"
+    server.stop()
+    server.start()
+    with pytest.raises(ClientError, match="404"):
+        s3.head_object(Bucket="media", Key=key)
+    server.admin.advance_clock(3601)
+    s3.get_waiter("object_exists").wait(Bucket="media", Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+
+
+def test_a_call_may_get_no_answer_and_have_no_effect(fresh):
+    fresh.admin.faults({"kind": "no_response", "seconds": 0.1, "operation": "StartAsyncInvoke"})
+    with pytest.raises((HTTPClientError, ConnectionClosedError)):
+        fresh.client().start_async_invoke(**start_request(IMAGE))
+    assert fresh.admin.charges() == []
+
+
+def test_a_token_may_be_forgotten_and_the_bill_shows_it(fresh):
+    client, request = fresh.client(), start_request(IMAGE) | {"clientRequestToken": "token-1"}
+    first = client.start_async_invoke(**request)["invocationArn"]
+    assert client.start_async_invoke(**request)["invocationArn"] == first
+    fresh.admin.faults({"kind": "token_forgotten"})
+    assert client.start_async_invoke(**request)["invocationArn"] != first
+    assert [charge["token"] for charge in fresh.admin.charges()] == ["token-1", "token-1"]
+
+
+def test_one_job_may_show_late_in_lists_and_at_once_by_its_arn(fresh):
+    client = fresh.client()
+    fresh.admin.faults({"kind": "late_listing", "seconds": 60, "count": 1})
+    late, other = (client.start_async_invoke(**start_request(IMAGE))["invocationArn"] for _ in range(2))
+
+    def listed() -> set[str]:
+        return {one["invocationArn"] for one in client.list_async_invokes()["asyncInvokeSummaries"]}
+
+    assert listed() == {other}
+    assert client.get_async_invoke(invocationArn=late)["invocationArn"] == late
+    fresh.admin.advance_clock(61)
+    assert listed() == {late, other}
+
+
+def test_lists_may_show_a_status_of_before(fresh):
+    client = fresh.client()
+    fresh.admin.faults({"kind": "stale_status", "seconds": 60})
+    arn = client.start_async_invoke(**start_request(IMAGE))["invocationArn"]
+    assert fresh.ended(arn)["status"] == "Completed"
+    [shown] = client.list_async_invokes()["asyncInvokeSummaries"]
+    assert (shown["status"], "endTime" in shown) == ("InProgress", False)
+    fresh.admin.advance_clock(61)
+    assert client.list_async_invokes()["asyncInvokeSummaries"][0]["status"] == "Completed"
+
+
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_a_page_may_come_twice_and_the_list_ends_all_the_same(fresh, order):
+    client = fresh.client()
+    arns = {client.start_async_invoke(**start_request(IMAGE))["invocationArn"] for _ in range(5)}
+    fresh.admin.faults({"kind": "duplicate_page", "count": 2})
+    pages = client.get_paginator("list_async_invokes").paginate(sortOrder=order, PaginationConfig={"PageSize": 2})
+    found = [one["invocationArn"] for page in pages for one in page["asyncInvokeSummaries"]]
+    assert (len(found), set(found)) == (5 + 2 * 2, arns)
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "UnrecognizedClientException"])
+def test_credentials_may_be_refused(fresh, code):
+    fresh.admin.faults({"kind": "error", "code": code})
+    with pytest.raises(ClientError) as refused:
+        fresh.client().start_async_invoke(**start_request(IMAGE))
+    assert refused.value.response["Error"]["Code"] == code
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_an_error_may_say_how_long_to_wait(fresh):
+    fresh.admin.faults({"kind": "error", "code": "ThrottlingException", "retry_after": 7, "count": 1})
+    with pytest.raises(ClientError) as refused:
+        fresh.client().start_async_invoke(**start_request(IMAGE))
+    assert refused.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "7"

@@ -146,6 +146,7 @@ def pipeline(stack, simulator) -> Pipeline:
         tables=f"s3://vectors-{name}/tables",
         work=f"s3://vectors-{name}/work",
         list_lag_seconds=1.0,
+        output_grace_seconds=0.5,
         # What fails is looked at as it stands; the tests of retries ask for them.
         retries_in_run=0,
     )

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -479,3 +480,15 @@ def test_files_are_read_by_pythons_threads_alone(tables, monkeypatch):
     assert threads
     # That is what Python calls a thread that it did not start.
     assert "_DummyThread" not in threads
+
+
+def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
+    tables = Tables(str(tmp_path), {})
+    old = ledger_table([entry("s3://films/old")]).drop_columns(["absent_options"])
+    write_deltalake(tables.ledger_uri, old, partition_by=["model"])
+
+    tables.update_ledger(ledger_table([replace(entry("s3://films/new"), absent_options="audio")]))
+
+    rows = {row["media_uri"]: row["absent_options"] for row in tables.read_ledger(MODEL, None).to_pylist()}
+    assert rows == {"s3://films/old": None, "s3://films/new": "audio"}
+    assert "absent_options" in {field.name for field in DeltaTable(tables.ledger_uri).schema().fields}
