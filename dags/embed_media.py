@@ -276,7 +276,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         default_args={
             "owner": library.owner,
             "retries": 3,
-            "retry_delay": timedelta(seconds=20),
+            "retry_delay": timedelta(seconds=library.retry_delay_seconds),
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
         },

@@ -102,6 +102,8 @@ class Library(BaseModel):
     output_grace_seconds: Annotated[float, Field(ge=0.0, le=600.0)] = 30.0
     """How long a merge waits for an output that is not there yet although its invocation is completed."""
     deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
+    retry_delay_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 20.0
+    """From a failed try of a task to its next one; each further wait is twice as long, up to ten minutes."""
     bucket_owner: AccountId | None = None
     kms_key_id: KmsKeyArn | None = None
     owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"

@@ -63,6 +63,20 @@ def test_every_task_is_retried_with_backoff_and_has_an_owner(dag):
         assert task.owner == "media-embeddings", task.task_id
 
 
+def test_a_library_says_how_soon_its_tasks_are_tried_again(parse, tmp_path):
+    configuration = tmp_path / "libraries.yaml"
+    settings = "sources: [s3://aaa/x/], region: us-east-1, model: marengo-3-0, tables: s3://bbb/t, work: s3://bbb/w"
+    configuration.write_text(f"libraries:\n  usual: {{{settings}}}\n  soon: {{{settings}, retry_delay_seconds: 1.5}}\n")
+    code = """
+import embed_media
+for name in ("embed_media", "embed_media_soon"):
+    print(name, {task.retry_delay.total_seconds() for task in vars(embed_media)[name].tasks})
+"""
+    printed = parse(code, MEDIA_EMBEDDINGS_CONFIG=str(configuration))
+
+    assert printed.splitlines()[-2:] == ["embed_media {20.0}", "embed_media_soon {1.5}"]
+
+
 def test_people_find_what_it_does_and_what_to_do_when_it_fails(dag):
     assert {"media-embeddings", "library:demo", "model:marengo-2-7"} <= set(dag.tags)
     assert "When it fails" in dag.doc_md

@@ -130,6 +130,13 @@ WRONG = [
         "libraries.films.kms_key_id",
         "kms",
     ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    retry_delay_seconds: 0",
+        6,
+        "libraries.films.retry_delay_seconds",
+        "greater than or equal to 1",
+    ),
     ("[s3://films/raw/]", "[]", 3, "libraries.films.sources", "at least 1"),
     ("[s3://films/raw/]", "[films/raw]", 3, "libraries.films.sources.0", "s3://"),
     ("[s3://films/raw/]", "[s3://films/raw/, s3://films/raw/a/]", 3, "libraries.films.sources", "overlap"),
