@@ -14,10 +14,11 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -33,8 +34,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 USERNAME = "admin"
 _GENERATED_SETTINGS = ("API__SECRET_KEY", "API_AUTH__JWT_SECRET")
 
-Role = Literal["api-server", "scheduler", "dag-processor", "triggerer"]
+Role = Literal["api-server", "scheduler", "dag-processor", "triggerer", "second-triggerer"]
 ROLES: tuple[Role, ...] = ("api-server", "scheduler", "dag-processor", "triggerer")
+"""The parts of an Airflow; ``second-triggerer`` runs only where it was started by itself."""
+
+# Under what name a part reports to the database that it works; the API server does not.
+_JOB_TYPES: Mapping[Role, str] = {
+    "scheduler": "SchedulerJob",
+    "dag-processor": "DagProcessorJob",
+    "triggerer": "TriggererJob",
+    "second-triggerer": "TriggererJob",
+}
 
 # Settings of the person who starts it: another Airflow's, those of a real AWS account. Without compiled modules, every
 # process would compile them again: Airflow then takes 25 s to start instead of 15 s.
@@ -103,13 +113,14 @@ class LocalAirflow:
         self._python_path = tuple(python_path)
         self._environment = dict(environment or {})
         self.parts: dict[Role, BackgroundProcess] = {
-            role: BackgroundProcess(role, self.home / "processes", grace_seconds=_GRACE_SECONDS[role]) for role in ROLES
+            role: BackgroundProcess(role, self.home / "processes", grace_seconds=grace_seconds)
+            for role, grace_seconds in _GRACE_SECONDS.items()
         }
 
     @property
     def is_running(self) -> bool:
         """Whether every part of it is running, no matter who started it."""
-        return all(part.is_running for part in self.parts.values())
+        return all(self.parts[role].is_running for role in ROLES)
 
     @property
     def url(self) -> str:
@@ -155,9 +166,16 @@ class LocalAirflow:
             self.api.close()
             del self.api
         # The scheduler first: it hands out no new task while its workers end.
-        with ThreadPoolExecutor(len(ROLES)) as pool:
-            for stopped in [pool.submit(part.stop) for part in self.parts.values()]:
-                stopped.result()
+        self._at_once(BackgroundProcess.stop)
+
+    def kill(self) -> None:
+        """Kill every part and everything it has started at once, as a crash of the machine would."""
+        self._at_once(BackgroundProcess.kill)
+
+    def _at_once(self, act: Callable[[BackgroundProcess], None]) -> None:
+        with ThreadPoolExecutor(len(self.parts)) as pool:
+            for done in [pool.submit(act, part) for part in self.parts.values()]:
+                done.result()
 
     def migrate(self, *, seconds: float = 120) -> None:
         """Create the database, or bring it to this version of Airflow."""
@@ -173,7 +191,7 @@ class LocalAirflow:
             [sys.executable, "-m", "airflow", *ARGUMENTS[role]],
             environment=self.environment,
             working_directory=self.home,
-            details={"url": self.url, "settings": self._settings_digest()},
+            details={"url": self.url, "settings": self._settings_digest(), "since": datetime.now(UTC).isoformat()},
         )
 
     def stop_part(self, role: Role) -> None:
@@ -184,18 +202,30 @@ class LocalAirflow:
         """Kill one part and everything it has started (the scheduler's workers and their tasks) at once."""
         self.parts[role].kill()
 
+    def kill_alone(self, role: Role) -> None:
+        """Kill one part and nothing it has started: a scheduler's workers go on with their tasks.
+
+        They are ended with the part when it is stopped or killed as a whole.
+        """
+        self.parts[role].kill_alone()
+
     def wait_until_healthy(self, role: Role, *, seconds: float = 120) -> None:
         """Return as soon as the part works: the API server answers, another part's heartbeat has reached the database.
+
+        A heartbeat of the same part from before it was started the last time counts for nothing.
 
         :raises LocalStackError: if it ends or isn't healthy in time.
         """
         part = self.parts[role]
 
         def healthy() -> bool:
-            with suppress(httpx.HTTPError):
+            # A moment after it has opened its port the API server may still answer with errors of its own.
+            with suppress(httpx.HTTPError, LocalStackError):
                 if role == "api-server":
                     return self.api.serves_tasks()
-                return self.api.health().get(role.replace("-", "_")) == "healthy"
+                if (record := part.record) is not None:
+                    since = datetime.fromisoformat(record.details["since"])
+                    return any(begun > since for begun in self.api.live_jobs(_JOB_TYPES[role]))
             return False
 
         part.wait_until_ready(healthy, seconds=seconds, what="it was healthy")
@@ -306,11 +336,18 @@ ARGUMENTS: Mapping[Role, tuple[str, ...]] = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
+    "second-triggerer": ("triggerer", "--skip-serve-logs"),
 }
 
 
 # The scheduler waits for its running tasks; an idle trigger runner ends only when it is signalled itself.
-_GRACE_SECONDS: Mapping[Role, float] = {"api-server": 5, "scheduler": 6, "dag-processor": 5, "triggerer": 3}
+_GRACE_SECONDS: Mapping[Role, float] = {
+    "api-server": 5,
+    "scheduler": 6,
+    "dag-processor": 5,
+    "triggerer": 3,
+    "second-triggerer": 3,
+}
 
 
 def _role_of(process: psutil.Process, title: str, role: Role, leader: int | None) -> str:

@@ -104,11 +104,13 @@ class AirflowApi:
             raise LocalStackError(f"Airflow answered {response.status_code} to {method} {path}: {response.text[:1000]}")
         return response
 
-    def health(self) -> dict[str, str | None]:
-        """Return the state of each part (``metadatabase``, ``scheduler``, ``triggerer``, ``dag_processor``)."""
-        answer = self._http.get("/api/v2/monitor/health")
-        answer.raise_for_status()
-        return {part: facts["status"] for part, facts in answer.json().items() if isinstance(facts, dict)}
+    def live_jobs(self, job_type: str) -> list[datetime]:
+        """Return when each part of this type has begun to work that still sends heartbeats.
+
+        :param job_type: ``SchedulerJob``, ``TriggererJob`` or ``DagProcessorJob``.
+        """
+        answer = self.request("GET", "/jobs", params={"job_type": job_type, "is_alive": True, "limit": _PAGE_SIZE})
+        return [datetime.fromisoformat(job["start_date"]) for job in answer.json()["jobs"]]
 
     def serves_tasks(self) -> bool:
         """Say whether tasks can start: whether the API that they call answers.

@@ -125,6 +125,7 @@ class BackgroundProcess:
         self._stop_signal = stop_signal
         self._grace_seconds = grace_seconds
         self._child: subprocess.Popen[bytes] | None = None
+        self._left_behind: list[psutil.Process] = []
 
     @property
     def record(self) -> ProcessRecord | None:
@@ -224,9 +225,8 @@ class BackgroundProcess:
     def processes(self) -> list[psutil.Process]:
         """Return the process and everything it has started that still runs, also what outlived it."""
         record = ProcessRecord.read(self.record_path)
-        if record is None or not self._session_is_ours(record):
-            return []
-        return _family(record.pid)
+        found = [] if record is None or not self._session_is_ours(record) else _family(record.pid)
+        return list({*found, *_with_descendants(self._left_behind)})
 
     def stop(self) -> None:
         """Ask the process to end, wait, kill what is left of it and its descendants, and forget it.
@@ -235,13 +235,12 @@ class BackgroundProcess:
 
         :raises DeadlineError: if something survives even being killed.
         """
-        record = ProcessRecord.read(self.record_path)
-        if record is not None:
-            family = self.processes()
-            if record.is_running:
-                _signal_all([record.pid], self._stop_signal)
+        family = self.processes()
+        if family:
+            if (pid := self.pid) is not None:
+                _signal_all([pid], self._stop_signal)
             # What has outlived the process that started it waits for nothing any more.
-            self._wait_for_end(family, self._grace_seconds, until=lambda: not record.is_running)
+            self._wait_for_end(family, self._grace_seconds, until=lambda: not self.is_running)
             family = self._wait_for_end(family, _INSISTENCE_SECONDS)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
                 _signal_all((member.pid for member in family), number)
@@ -257,6 +256,18 @@ class BackgroundProcess:
         family = self._wait_for_end(family, 10.0)
         if family:
             raise DeadlineError(f"{self.name}: these processes could not be killed: {family}")
+
+    def kill_alone(self) -> None:
+        """Kill the process and nothing that it has started, as the system does when memory runs out.
+
+        What is left behind counts as its own, for :meth:`processes`, :meth:`stop` and :meth:`kill` of this object, also
+        after the process was started again.
+        """
+        pid = self.pid
+        self._left_behind = [member for member in self.processes() if member.pid != pid]
+        if pid is not None:
+            _signal_all([pid], signal.SIGKILL)
+        wait_until(lambda: not self.is_running, seconds=10, what=f"{self.name} was killed")
 
     def _wait_for_end(
         self, family: list[psutil.Process], seconds: float, until: Callable[[], bool] = lambda: False
@@ -295,12 +306,18 @@ def _family(leader: int) -> list[psutil.Process]:
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             if os.getsid(pid) == leader and started_at(pid):
                 members[pid] = psutil.Process(pid)
-    for member in list(members.values()):
+    return _with_descendants(members.values())
+
+
+def _with_descendants(members: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those of the members that still run, and everything that they have started."""
+    found: dict[int, psutil.Process] = {}
+    for member in members:
         with contextlib.suppress(psutil.NoSuchProcess):
-            for descendant in member.children(recursive=True):
-                if started_at(descendant.pid):
-                    members[descendant.pid] = descendant
-    return list(members.values())
+            # A member whose pid belongs to somebody else by now is no member any more.
+            related = [member, *member.children(recursive=True)] if member.is_running() else []
+            found |= {one.pid: one for one in related if started_at(one.pid)}
+    return list(found.values())
 
 
 def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:

@@ -164,6 +164,42 @@ def test_a_part_that_was_killed_is_started_again_and_goes_on(airflow: LocalAirfl
     assert api.wait_for_run("tiny", run_id, seconds=DEADLINE).state == "success"
 
 
+def test_a_task_goes_on_when_the_scheduler_alone_is_killed(airflow: LocalAirflow) -> None:
+    api = airflow.api
+    run_id = api.trigger("slow")
+    wait_until(
+        lambda: api.task_instances("slow", run_id)[0].state == "running", seconds=DEADLINE, what="the slow task runs"
+    )
+
+    airflow.kill_alone("scheduler")
+
+    assert not airflow.parts["scheduler"].is_running
+    assert {"worker", "task"} <= {process.role for process in airflow.processes()}
+    airflow.start_part("scheduler")
+    airflow.wait_until_healthy("scheduler", seconds=DEADLINE)
+    run_id = api.trigger("tiny")
+    assert api.wait_for_run("tiny", run_id, seconds=DEADLINE).state == "success"
+
+
+def test_a_second_triggerer_works_beside_the_first(airflow: LocalAirflow) -> None:
+    airflow.start_part("second-triggerer")
+
+    airflow.wait_until_healthy("second-triggerer", seconds=DEADLINE)
+
+    assert len(airflow.api.live_jobs("TriggererJob")) == 2
+    airflow.stop_part("second-triggerer")
+    assert airflow.is_running
+
+
+def test_everything_is_killed_at_once_and_goes_on_after_another_start(airflow: LocalAirflow) -> None:
+    airflow.kill()
+
+    assert airflow.processes() == []
+    airflow.start(seconds=DEADLINE)
+    run_id = airflow.api.trigger("tiny")
+    assert airflow.api.wait_for_run("tiny", run_id, seconds=DEADLINE).state == "success"
+
+
 def test_stopping_leaves_no_process_behind_even_while_a_task_runs(airflow: LocalAirflow) -> None:
     """The last test of this file: the others need what it stops."""
     api = airflow.api

@@ -66,5 +66,7 @@ def test_secrets_are_long_enough_for_the_signatures_made_with_them(airflow: Loca
 
 
 def test_no_part_serves_its_logs_to_the_network() -> None:
-    assert set(ARGUMENTS) == set(ROLES)
-    assert {role for role in ROLES if "--skip-serve-logs" in ARGUMENTS[role]} == {"scheduler", "triggerer"}
+    assert set(ARGUMENTS) == {*ROLES, "second-triggerer"}
+    assert {role for role in ARGUMENTS if "--skip-serve-logs" in ARGUMENTS[role]} == {
+        *("scheduler", "triggerer", "second-triggerer"),
+    }

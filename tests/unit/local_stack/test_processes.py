@@ -142,6 +142,34 @@ def test_a_killed_process_is_gone_at_once_with_its_children(process: BackgroundP
     assert not process.is_running
 
 
+def test_what_a_process_has_started_goes_on_when_it_alone_is_killed_and_is_still_ended_with_it(
+    process: BackgroundProcess,
+) -> None:
+    start(process, HAS_CHILDREN)
+    children = [int(pid) for pid in process.last_lines().split()[1:3]]
+
+    process.kill_alone()
+
+    assert not process.is_running
+    assert {found.pid for found in process.processes()} == set(children)
+    process.start([sys.executable, "-c", SLEEPS], environment=dict(os.environ))
+    assert {found.pid for found in process.processes()} == {process.pid, *children}
+    process.stop()
+    assert not any(started_at(pid) for pid in children)
+    assert process.processes() == []
+
+
+def test_what_a_process_has_left_behind_is_ended_when_it_was_never_started_again(process: BackgroundProcess) -> None:
+    start(process, HAS_CHILDREN)
+    process.kill_alone()
+    children = [found.pid for found in process.processes()]
+
+    process.kill()
+
+    assert len(children) == 2
+    assert not any(started_at(pid) for pid in children)
+
+
 def test_a_process_that_ends_too_early_is_an_error_with_its_last_words(process: BackgroundProcess) -> None:
     process.start([sys.executable, "-c", "raise SystemExit('no such library')"], environment=dict(os.environ))
 
