@@ -205,9 +205,14 @@ class LocalAirflow:
     def kill_alone(self, role: Role) -> None:
         """Kill one part and nothing it has started: a scheduler's workers go on with their tasks.
 
-        They are ended with the part when it is stopped or killed as a whole.
+        They are ended with the part when it is stopped or killed as a whole, or by :meth:`kill_left_behind`.
         """
         self.parts[role].kill_alone()
+
+    def kill_left_behind(self) -> None:
+        """Kill what parts that were killed alone have left behind."""
+        for part in self.parts.values():
+            part.kill_left_behind()
 
     def wait_until_healthy(self, role: Role, *, seconds: float = 120) -> None:
         """Return as soon as the part works: the API server answers, another part's heartbeat has reached the database.

@@ -171,6 +171,10 @@ class AirflowApi:
             body["dag_run_id"] = run_id
         return str(self.request("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])
 
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """Mark the run as failed, which ends its task instances."""
+        self.request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
     def run(self, dag_id: str, run_id: str) -> DagRun:
         """Return the run as it is now."""
         return _dag_run(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json())

@@ -269,6 +269,15 @@ class BackgroundProcess:
             _signal_all([pid], signal.SIGKILL)
         wait_until(lambda: not self.is_running, seconds=10, what=f"{self.name} was killed")
 
+    def kill_left_behind(self) -> None:
+        """Kill what earlier starts have left behind; what this start has started goes on."""
+        left = _with_descendants(self._left_behind)
+        _signal_all((member.pid for member in left), signal.SIGKILL)
+        wait_until(
+            lambda: not any(started_at(one.pid) and one.is_running() for one in left), seconds=10, what="it ended"
+        )
+        self._left_behind = []
+
     def _wait_for_end(
         self, family: list[psutil.Process], seconds: float, until: Callable[[], bool] = lambda: False
     ) -> list[psutil.Process]:

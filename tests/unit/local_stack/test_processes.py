@@ -159,6 +159,16 @@ def test_what_a_process_has_started_goes_on_when_it_alone_is_killed_and_is_still
     assert process.processes() == []
 
 
+def test_what_was_left_behind_can_be_ended_while_the_process_goes_on(process: BackgroundProcess) -> None:
+    start(process, HAS_CHILDREN)
+    process.kill_alone()
+    process.start([sys.executable, "-c", SLEEPS], environment=dict(os.environ))
+
+    process.kill_left_behind()
+
+    assert [found.pid for found in process.processes()] == [process.pid]
+
+
 def test_what_a_process_has_left_behind_is_ended_when_it_was_never_started_again(process: BackgroundProcess) -> None:
     start(process, HAS_CHILDREN)
     process.kill_alone()
