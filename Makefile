@@ -8,8 +8,8 @@ RUN := PYTHONPATH=include:plugins $(BIN)/python
 BOOTSTRAP_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CHECKED := include plugins dags tests benchmarks
 
-.PHONY: help demo demo-down stack stack-down compose-env install install-dev test test-unit test-integration test-end-to-end check \
-  format requirements clean
+.PHONY: help demo demo-down stack stack-down compose-env install install-dev test test-unit test-integration test-end-to-end \
+  test-crash check format requirements clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,7 @@ test: install-dev ## run all tests, the fast ones first
 	$(RUN) -m pytest tests/unit --numprocesses 2
 	$(RUN) -m pytest tests/integration
 	$(RUN) -m pytest tests/end_to_end
+	$(RUN) -m pytest tests/crash/test_short_set.py
 
 test-unit: install-dev ## run the unit tests
 	$(RUN) -m pytest tests/unit --numprocesses 2
@@ -42,6 +43,9 @@ test-integration: install-dev ## run the integration tests
 
 test-end-to-end: install-dev ## run the end-to-end tests
 	$(RUN) -m pytest tests/end_to_end
+
+test-crash: install-dev ## kill processes at every step of a run, 45 min; CRASH_PART=1/4 a share, CRASH_AGAIN=1 also what has passed
+	$(RUN) -m pytest tests/crash/test_kill_matrix.py tests/crash/test_stopped_submitter.py
 
 check: install-dev ## lint, formatting, types
 	$(BIN)/ruff check $(CHECKED)

@@ -25,7 +25,7 @@ _FIRST_COMMIT = r"_delta_log/0{19}1\.json$"
 
 
 class Victim(StrEnum):
-    """What is killed, with SIGKILL."""
+    """What is killed, with SIGKILL; or stopped, which looks the same to everybody else for a while."""
 
     SCHEDULER = "scheduler"
     """The scheduler alone: the workers and tasks that it has started go on, as orphans."""
@@ -35,6 +35,8 @@ class Victim(StrEnum):
     """The process that makes the call: that of the task, whose supervisor stays, or the one that runs the triggers."""
     ALL = "all"
     """Scheduler with workers and tasks, triggerer, DAG processor, API server."""
+    STOPPED = "stopped"
+    """The triggerer with all its processes, with SIGSTOP, until another one has taken over and recorded what it started."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Step:
     :param made_by: whose calls count; everybody's do without it.
     :param answer_is_lost: whether the caller is not told the answer even if it lives on.
     :param seconds_per_job: how long Bedrock takes, so that the moment comes at all.
+    :param library: settings of the library without which the moment does not come.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Step:
     made_by: Literal["task", "triggerer"] | None = None
     answer_is_lost: bool = False
     seconds_per_job: float = 1.0
+    library: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,17 @@ _SUBMITTING = (
     Step("start-unrecorded", "bedrock", "POST", r"^/async-invoke$", When.AFTER, nth=2, answer_is_lost=True),
     Step("first-start-unrecorded", "bedrock", "POST", r"^/async-invoke$", When.AFTER, answer_is_lost=True),
 )
+_SUBMITTER = r"/crash-embeddings/reference/tables/submitters/.*"
+_INTENT = rf"{_TABLES}/intents/[0-9a-f]+$"
 STEPS = (
     Step("after-list", "s3", "PUT", rf"{_WORK}/runs/.*/listing\.parquet$", When.AFTER),
     Step("in-plan", "s3", "PUT", rf"{_BATCH}/requests\.jsonl$", When.AFTER),
     Step("after-plan", "s3", "PUT", rf"{_WORK}/runs/.*/plan\.json$", When.AFTER),
+    Step("ticket-written", "s3", "PUT", rf"{_SUBMITTER}/tickets/[0-9a-f]+\.json$", When.AFTER),
+    Step("lease-taken", "s3", "PUT", rf"{_SUBMITTER}/lease\.json$", When.AFTER),
+    # Of the first request the intent is written twice, with its invocation the second time.
+    Step("intent-declared", "s3", "PUT", _INTENT, When.AFTER, nth=3),
+    Step("invocation-in-intent", "s3", "PUT", _INTENT, When.AFTER, nth=2),
     *_SUBMITTING,
     Step("starts-recorded", "s3", "PUT", rf"{_BATCH}/invocations\.jsonl$", When.AFTER),
     Step("waiting", "bedrock", "GET", r"^/async-invoke\?", When.BEFORE, made_by="triggerer", seconds_per_job=9.0),
@@ -118,10 +129,24 @@ STEPS = (
 )
 """In the order in which a run comes to them."""
 
+KILLED = (Victim.SCHEDULER, Victim.TRIGGERER, Victim.TASK, Victim.ALL)
 POINTS: tuple[Point, ...] = (
-    *(Point(step, victim) for step in STEPS for victim in Victim),
-    *(Point(step, victim, FORGETFUL) for step in _SUBMITTING for victim in Victim),
+    *(Point(step, victim) for step in STEPS for victim in KILLED),
+    *(Point(step, victim, FORGETFUL) for step in _SUBMITTING for victim in KILLED),
 )
+
+_DECLARED = Step(
+    "before-start",
+    "s3",
+    "PUT",
+    # The last call before the second Start.
+    _INTENT,
+    When.AFTER,
+    nth=3,
+    made_by="triggerer",
+)
+STOPPED_POINTS = (Point(_DECLARED, Victim.STOPPED), Point(_DECLARED, Victim.STOPPED, FORGETFUL))
+"""A submitter that comes back with what it knew of before its successor began."""
 
 SHORT_SET = ("start-unrecorded-task", "between-starts-scheduler", "rows-committed-all")
 """What ``make test`` runs: one point each of the victims that threaten most, where it costs most."""
@@ -147,4 +172,4 @@ def part(points: Sequence[Point], share: str | None) -> list[Point]:
 
 def named(name: str) -> Point:
     """Return the point of this name."""
-    return next(point for point in POINTS if point.name == name)
+    return next(point for point in (*POINTS, *STOPPED_POINTS) if point.name == name)

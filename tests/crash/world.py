@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from local_stack.airflow import QUICK_RECOVERY, LocalAirflow
 from local_stack.airflow_api import TaskInstance
 from local_stack.processes import started_at, wait_until
 from local_stack.stack import LocalStack
-from tests.crash.breakpoint_proxy import Armed, Breakpoint, BreakpointProxy, Hit, Then
+from tests.crash.breakpoint_proxy import Armed, Breakpoint, BreakpointProxy, Hit, Then, When
 from tests.crash.points import Point, Victim
 from tests.crash.record import PointResult
 
@@ -45,6 +45,7 @@ _AIRFLOW = {
 }
 _SECONDS_TO_BREAKPOINT = 120.0
 _SECONDS_TO_END = 240.0
+_SECONDS_UNTOLD = 5.0
 # What of a run must not depend on whether it was disturbed.
 _COMPARED = (
     *("media_type", "etag", "size_bytes", "segment_index", "start_sec", "end_sec"),
@@ -107,6 +108,9 @@ class Library:
             "max_in_flight": 10,
             "poll_interval_seconds": 1,
             "retry_delay_seconds": 1,
+            "lease_seconds": 5,
+            "list_lag_seconds": 3,
+            "output_grace_seconds": 5,
             "deadline_hours": 0.1,
             **more,
         }
@@ -122,6 +126,7 @@ class World:
         self._stack = stack
         self._reference: list[tuple[Any, ...]] | None = None
         self._charged = self._charges()
+        self._stopped: list[psutil.Process] = []
 
     @property
     def reference(self) -> list[tuple[Any, ...]]:
@@ -146,6 +151,8 @@ class World:
         with self._running(library):
             self._wait_for(armed, library)
             killed_at = time.monotonic()
+            if point.victim is Victim.STOPPED:
+                self._let_another_take_over()
             self.airflow.start()
             charges, retries = self._finish(library)
             seconds = time.monotonic() - killed_at
@@ -205,8 +212,12 @@ class World:
             point.path,
             step.when,
             step.nth,
-            None if wanted is None else lambda pid: (self.role_of(pid) or "").startswith(wanted),
+            None if wanted is None else self._is(wanted),
         )
+
+    def _is(self, role: str) -> Callable[[int], bool]:
+        """Return what tells whether a process is this part of Airflow, or a child of it."""
+        return lambda pid: (self.role_of(pid) or "").startswith(role)
 
     def _kill(self, point: Point, hit: Hit) -> Then:
         match point.victim:
@@ -218,19 +229,48 @@ class World:
                 self.airflow.kill()
             case Victim.TASK:
                 self._kill_caller(hit)
+            case Victim.STOPPED:
+                # It is told the answer now, and reads it when it goes on.
+                self._stopped = sorted(self.airflow.parts["triggerer"].processes(), key=lambda one: one.create_time())
+                for process in self._stopped:
+                    process.suspend()
         caller_lives = hit.pid is not None and started_at(hit.pid) is not None
         return Then.GO_ON if caller_lives and not point.step.answer_is_lost else Then.DROP
 
     def _kill_caller(self, hit: Hit) -> None:
-        assert hit.pid is not None, f"nobody holds the connection of {hit}"
-        role = self.role_of(hit.pid)
+        pid = _known(hit)
+        role = self.role_of(pid)
         assert role in {"task", "triggerer child"}, f"{hit} was called by {role or 'a stranger'}"
-        os.kill(hit.pid, signal.SIGKILL)
-        wait_until(lambda: started_at(hit.pid or 0) is None, seconds=10, what=f"process {hit.pid} was killed")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: started_at(pid) is None, seconds=10, what=f"process {pid} was killed")
         if role != "task":
             # Without the process that runs its triggers the triggerer ends by itself.
             part = self.airflow.parts["triggerer"]
             wait_until(lambda: not part.is_running, seconds=30, what="the triggerer has ended")
+
+    def _let_another_take_over(self) -> None:
+        """Start another triggerer, and let the stopped one go on when the other one has recorded what it has started.
+
+        The process that submits goes on before its supervisor, which would tell it that it is no longer in charge: nothing
+        says that the supervisor is faster.
+        """
+        recorded = Breakpoint("s3", "PUT", r"/invocations\.jsonl$", When.AFTER, made_by=self._is("second-triggerer"))
+        started = Breakpoint("bedrock", "POST", "^/async-invoke$", When.AFTER, made_by=self._is("triggerer"))
+        _supervisor, *others = self._stopped
+        try:
+            taken_over = self.proxy.arm(recorded, lambda hit: Then.GO_ON)
+            self.airflow.start_part("second-triggerer")
+            taken_over.wait(_SECONDS_TO_BREAKPOINT)
+            started_again = self.proxy.arm(started, lambda hit: Then.GO_ON)
+            for process in others:
+                process.resume()
+            with suppress(TimeoutError):
+                started_again.wait(_SECONDS_UNTOLD)
+        finally:
+            self.proxy.disarm()
+            for process in self._stopped:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _wait_for(self, armed: Armed, library: Library) -> None:
         try:
@@ -251,6 +291,7 @@ class World:
             what=f"no task of {library.dag_id} goes on after its run has ended",
         )
         self.airflow.kill_left_behind()
+        self.airflow.stop_part("second-triggerer")
 
     def _check_books(self, library: Library) -> Counter[str]:
         """Check that every object was embedded and paid for once; return the charges by request id."""
@@ -313,6 +354,11 @@ class World:
         return "\n".join(lines)
 
 
+def _known(hit: Hit) -> int:
+    assert hit.pid is not None, f"nobody holds the connection of {hit}"
+    return hit.pid
+
+
 def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -323,18 +369,18 @@ def _expect(found: object, expected: object, what: str) -> None:
 
 
 @contextmanager
-def world(directory: Path, libraries: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[World]:
+def world(directory: Path, libraries: Mapping[str, Mapping[str, object]]) -> Iterator[World]:
     """Start everything below a directory, with a DAG for each library; nothing is left running afterwards.
 
-    :param libraries: names, and settings that differ from those of the others.
+    :param libraries: the settings of each that differ from those of the others, by its name.
     """
-    names = {REFERENCE: {}, **dict(libraries)}
+    libraries = {REFERENCE: {}, **libraries}
     configuration = directory / "libraries.yaml"
-    settings = {name: Library(name).settings(**more) for name, more in names.items()}
+    settings = {name: Library(name).settings(**more) for name, more in libraries.items()}
     configuration.write_text(yaml.safe_dump({"libraries": settings}, sort_keys=False))
     try:
         with LocalStack(directory / "stack").start(simulator_settings=_SETTINGS) as stack:
-            _upload(stack, names)
+            _upload(stack, libraries)
             services = {"s3": stack.seaweedfs.endpoint_url, "bedrock": stack.simulator.endpoint_url}
             with BreakpointProxy(services) as proxy:
                 environment = {
@@ -345,7 +391,7 @@ def world(directory: Path, libraries: Iterable[tuple[str, dict[str, Any]]]) -> I
                     **_AIRFLOW,
                 }
                 with LocalAirflow(directory / "airflow", environment=environment) as airflow:
-                    for name in names:
+                    for name in libraries:
                         airflow.api.wait_for_dag(Library(name).dag_id)
                     yield World(stack, airflow, proxy)
     finally:
