@@ -181,7 +181,7 @@ def test_an_invocation_that_is_still_in_progress_at_the_deadline_is_gone_on_with
     end_all_jobs(simulator)
     second = filled.run()
     assert starts(simulator) == count
-    assert second.adopted == 1
+    assert second.reused == 1
     assert second.totals[Status.EMBEDDED] == 1
 
 
