@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from media_embeddings.library import Library, WrongSettingError, overlap
+from media_embeddings.library import Library, WrongSettingError, overlap, with_slash
 
 CONFIGURATION_VARIABLE = "MEDIA_EMBEDDINGS_CONFIG"
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "config" / "libraries.yaml"
@@ -79,26 +80,41 @@ def load_configuration(path: Path | None = None) -> Configuration:
         errors += wrong
         if library is not None and not wrong:
             libraries.append(library)
-    for library, setting, message in _written_into_sources(libraries):
+    sources = [(str(name), source) for name, settings in entries.items() for source in _sources(settings)]
+    for library, setting, message in _written_into_sources(libraries, sources):
         at = ("libraries", library.name, setting)
         errors.append(ConfigurationError(path, _line(root, at), _dotted(at), message))
         libraries.remove(library)
     return Configuration(_with_submitters(libraries), tuple(errors), tuple(str(name) for name in entries))
 
 
-def _written_into_sources(libraries: Sequence[Library]) -> list[tuple[Library, str, str]]:
-    """Return the libraries that would write where another one lists, each with the setting and what is wrong with it."""
+def _sources(settings: object) -> list[str]:
+    """Return what a library names as its sources, whatever else is wrong with it."""
+    named = settings.get("sources") if isinstance(settings, dict) else None
+    return [source for source in named if isinstance(source, str)] if isinstance(named, list) else []
+
+
+def _written_into_sources(
+    libraries: Sequence[Library], sources: Sequence[tuple[str, str]]
+) -> list[tuple[Library, str, str]]:
+    """Return the libraries that would write where one lists, each with the setting and what is wrong with it.
+
+    :param sources: those of all libraries, each with its library's name.
+    """
     found: list[tuple[Library, str, str]] = []
     for library in libraries:
-        for other in libraries:
-            for setting, place in library.written_places:
-                source = next((source for source in other.sources if overlap(place, source)), None)
-                if source is not None and not any(library is one for one, _, _ in found):
-                    message = (
-                        f"{place} and the source {source} of library {other.name} overlap; sources are never written, "
-                        "choose another place"
-                    )
-                    found.append((library, setting, message))
+        overlaps = (
+            (
+                library,
+                setting,
+                f"{place} and the source {source} of library {name} overlap; sources are never written, "
+                "choose another place",
+            )
+            for setting, place in library.written_places
+            for name, source in sources
+            if overlap(place, with_slash(source))
+        )
+        found.extend(islice(overlaps, 1))
     return found
 
 

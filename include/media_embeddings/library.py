@@ -125,8 +125,7 @@ class Library(BaseModel):
     @field_validator("sources")
     @classmethod
     def _a_bucket_ends_with_a_slash(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # Compared as prefixes, s3://media would take in s3://media-archive.
-        return tuple(source if source.count("/") > 2 else f"{source}/" for source in value)
+        return tuple(with_slash(source) for source in value)
 
     @field_validator("schedule")
     @classmethod
@@ -258,6 +257,11 @@ class Library(BaseModel):
     def selection(self) -> Selection:
         """Return what of the sources belongs to the library."""
         return Selection(self.media_types, self.include, self.exclude)
+
+
+def with_slash(source: str) -> str:
+    """Return a source with the slash that ends a bare bucket: as a prefix, s3://media would take in s3://media-archive."""
+    return source if source.count("/") > 2 else f"{source}/"
 
 
 def overlap(place: str, source: str) -> bool:

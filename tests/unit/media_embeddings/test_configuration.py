@@ -242,6 +242,14 @@ def test_a_library_that_would_write_where_another_one_lists_is_refused(write):
     assert "the source s3://films/raw/ of library films" in str(error)
 
 
+def test_the_sources_of_a_library_that_is_wrong_are_not_written_either(write):
+    text = TWO.format(region="us-east-1", tables="s3://films/raw/tables").replace("marengo-2-7", "marengo-9", 1)
+    configuration = load_configuration(write(text))
+
+    assert configuration.libraries == ()
+    assert {error.key for error in configuration.errors} == {"libraries.films.model", "libraries.others.tables"}
+
+
 def test_libraries_of_one_connection_and_region_share_the_submitter_of_the_first(write):
     path = write(TWO.format(region="us-east-1", tables="s3://vectors/other-tables"))
     uris = {library.submitter_uri("marengo-2-7") for library in load_configuration(path).libraries}
