@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from media_embeddings.planning import PlannedObject
 from media_embeddings.run_folder import BatchFolder
 from media_embeddings.storage import Storage
 
-_PLANNED_AT = "planned_at"
+_LISTED_AT = "listed_at"
 OBJECTS_SCHEMA = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -32,8 +32,17 @@ OBJECTS_SCHEMA = pa.schema(
 """One row a request of a batch: which media object it is for."""
 
 
-def write_batch(storage: Storage, folder: BatchFolder, objects: Sequence[PlannedObject], lines: Iterable[str]) -> None:
-    """Write a batch: a line of JSON for each request, and a row for the media object of each."""
+def write_batch(
+    storage: Storage,
+    folder: BatchFolder,
+    objects: Sequence[PlannedObject],
+    lines: Iterable[str],
+    listed_at: datetime,
+) -> None:
+    """Write a batch: a line of JSON for each request, and a row for the media object of each.
+
+    :param listed_at: when the listing was made from which the batch was planned.
+    """
     storage.write(folder.manifest_uri, "".join(lines).encode(), content_type="application/jsonl")
     rows = [
         {
@@ -46,16 +55,16 @@ def write_batch(storage: Storage, folder: BatchFolder, objects: Sequence[Planned
         for one in objects
     ]
     # What another run finds out later than this stands, whenever this batch is merged.
-    schema = OBJECTS_SCHEMA.with_metadata({_PLANNED_AT: datetime.now(UTC).isoformat()})
+    schema = OBJECTS_SCHEMA.with_metadata({_LISTED_AT: listed_at.isoformat()})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
     storage.write(folder.objects_uri, sink.getvalue().to_pybytes())
 
 
-def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObject], datetime | None]:
-    """Return the media objects of a batch, in the order of its requests, and when the batch was planned."""
+def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObject], datetime]:
+    """Return the media objects of a batch, in the order of its requests, and when they were listed."""
     table = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri)))
-    planned_at = (table.schema.metadata or {}).get(_PLANNED_AT.encode())
+    listed_at = datetime.fromisoformat(table.schema.metadata[_LISTED_AT.encode()].decode())
     objects = [
         PlannedObject(
             media=MediaObject(
@@ -73,4 +82,4 @@ def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObjec
         )
         for row in table.to_pylist()
     ]
-    return objects, None if planned_at is None else datetime.fromisoformat(planned_at.decode())
+    return objects, listed_at

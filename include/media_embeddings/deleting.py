@@ -17,28 +17,47 @@ from media_embeddings.tables import Tables
 logger = logging.getLogger(__name__)
 
 
-def delete_objects(tables: Tables, sources: Sequence[str], uris: Sequence[str], run_id: str) -> None:
-    """Remove the rows of some objects, then mark them as ``deleted`` in the ledger.
+def delete_objects(tables: Tables, model_name: str, uris: Sequence[str], *, run_id: str, listed_at: datetime) -> None:
+    """Remove the rows of some objects from the table of every model, then mark them as ``deleted`` in the ledger.
 
-    Killed in between, the next run finds them in the ledger as they were, and does it again.
+    The run's model comes last: killed at any point before, the next run finds the objects in its ledger as they were, and
+    does all of it again.
 
-    :param sources: prefixes that all of them lie below.
+    :param model_name: the run's model.
+    :param listed_at: when it was seen that the objects are gone. One that was embedded with another model since is there.
     """
     if not uris:
         return
-    wanted = pa.array(sorted(uris), pa.string())
-    digest = hashlib.sha256("\n".join([run_id, *sorted(uris)]).encode()).hexdigest()[:40]
-    for model_name in tables.ledger_models():
-        rows = tables.read_ledger(model_name, sources)
-        rows = rows.filter(
-            pc.and_(pc.is_in(rows["media_uri"], value_set=wanted), pc.not_equal(rows["status"], str(Status.DELETED)))
+    uris = sorted(uris)
+    for name in sorted(tables.ledger_models(), key=lambda each: (each == model_name, each)):
+        rows = tables.ledger_rows(name, uris)
+        is_back = pc.and_(
+            pc.equal(rows["status"], str(Status.EMBEDDED)),
+            pc.greater(rows["updated_at"], pa.scalar(listed_at, rows["updated_at"].type)),
         )
+        is_done = pc.equal(rows["status"], str(Status.DELETED))
+        rows = rows.filter(pc.invert(pc.or_(is_back, is_done)))
         if rows.num_rows == 0:
             continue
+        commit_id = _commit_id(rows, name, run_id)
         known = sorted(rows["media_uri"].to_pylist())
-        tables.delete_embeddings(model_name, model_named(model_name).dimension, known, f"deletion-{digest}")
-        tables.update_ledger(_as_deleted(rows, run_id), f"deletion-{model_name}-{digest}")
-        logger.info("%d objects are gone: their rows in the table of %s are deleted", len(known), model_name)
+        tables.delete_embeddings(name, model_named(name).dimension, known, commit_id)
+        tables.update_ledger(_as_deleted(rows, run_id), commit_id)
+        logger.info("%d objects are gone: their rows in the table of %s are deleted", len(known), name)
+
+
+def _commit_id(rows: pa.Table, model_name: str, run_id: str) -> str:
+    """Name a deletion by what it ends.
+
+    An object that came back, was embedded and is gone again has other rows than those that were deleted before.
+    """
+    digest = hashlib.sha256(run_id.encode())
+    columns = rows.select(["media_uri", "etag", "request_id", "updated_at"]).sort_by("media_uri")
+    for row in columns.to_pylist():
+        digest.update(
+            f"{row['media_uri']} {row['etag']} {row['request_id']} {row['updated_at'].isoformat()}\n".encode()
+        )
+    return f"deletion-{model_name}-{digest.hexdigest()[:40]}"
 
 
 def _as_deleted(rows: pa.Table, run_id: str) -> pa.Table:

@@ -1,18 +1,22 @@
 """Decides what becomes of objects that the ledger knows and the listing does not hold. Pure.
 
-Only the raw and complete listing of a source says that an object is gone. What a library's globs or media types leave out is
-still there, and its rows are retained.
+Only the raw and complete listing of a source says that an object is gone, and only of what the ledger knew when it was made.
+What a library's globs or media types leave out is still there, and its rows are retained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import duckdb
 import pyarrow as pa
 
 from media_embeddings.library import DeletionMode
+
+LISTING_HOLDS = timedelta(hours=24)
+"""How old a listing may be to say that an object is gone: one of a run that was cleared later may have been overtaken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,17 @@ class Deletions:
     """What a person should know."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionPolicy:
-    """What may be deleted."""
+    """What may be deleted, by which run, and by how old a listing."""
 
     mode: DeletionMode
     max_deleted_share: float
     run_id: str
     """What this run has deleted before it was repeated is deleted by it still."""
+    listed_at: datetime
+    now: datetime
+    dry_run: bool = False
 
 
 _SHOWN = 5
@@ -48,24 +55,24 @@ def decide_deletions(
 ) -> Deletions:
     """Decide what becomes of the ledger's objects that were not listed.
 
+    What another run has found out after the listing was made is left to the next run: the listing knows nothing of it.
+
     :param listing: columns ``media_uri`` and ``taken``: whether the library takes the object.
-    :param ledger: columns ``media_uri``, ``media_type``, ``status``, ``run_id``.
+    :param ledger: columns ``media_uri``, ``media_type``, ``status``, ``run_id``, ``updated_at``.
     :param complete_below: the URI prefixes of which the listing holds everything there is; nothing is decided elsewhere.
     """
     if not complete_below:
         return Deletions()
-    known, missing = _compare(listing, ledger, complete_below, policy.run_id)
+    known, missing = _compare(listing, ledger, complete_below, policy)
     done = [one for one in missing if one.status == "deleted"]
     absent = sorted(
         (one for one in missing if one.is_absent and one.status != "deleted"), key=lambda one: one.media_uri
     )
     retained = [one for one in missing if not one.is_absent and one.status != "deleted"]
-    gone = len(done) + len(absent)
-    if not absent:
-        return Deletions((), _count(done), _count(retained))
-    if policy.mode is DeletionMode.ON and gone <= policy.max_deleted_share * known:
-        return Deletions(tuple(one.media_uri for one in absent), _count([*done, *absent]), _count(retained))
-    return Deletions((), _count(done), _count([*retained, *absent]), _notices(policy, absent, gone, known))
+    if absent and (obstacle := _obstacle(policy, known, done, absent)) is not None:
+        notices = () if policy.mode is DeletionMode.OFF else (obstacle,)
+        return Deletions((), _count(done), _count([*retained, *absent]), notices)
+    return Deletions(tuple(one.media_uri for one in absent), _count([*done, *absent]), _count(retained))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +83,64 @@ class _Missing:
     is_absent: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """How many objects the ledger has below the sources."""
+
+    objects: int
+    embedded: int
+
+
+def _obstacle(
+    policy: DeletionPolicy, known: _Known, done: Sequence[_Missing], absent: Sequence[_Missing]
+) -> str | None:
+    """Return why nothing is deleted, and what to do if it should be; None where nothing stands against it."""
+    first = ", ".join(one.media_uri for one in absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+    if policy.mode is not DeletionMode.ON:
+        return (
+            f"{len(absent)} objects are no longer in the sources and their rows stay ({first}); "
+            "set deletions to on to have such rows removed"
+        )
+    gone = len(done) + len(absent)
+    embedded = len(done) + sum(one.status == "embedded" for one in absent)
+    # What was never embedded loses nothing, so that many failures must not make the loss of all rows look like a small one.
+    for number, of, what in ((gone, known.objects, "objects"), (embedded, known.embedded, "embedded objects")):
+        if number > policy.max_deleted_share * of:
+            return (
+                f"{number} of {of} {what} are no longer in the sources, more than max_deleted_share "
+                f"{policy.max_deleted_share:g} allows, so nothing was deleted ({first}); if they are to go, raise it for a run"
+            )
+    if policy.now - policy.listed_at > LISTING_HOLDS:
+        return (
+            f"{len(absent)} objects were not in the sources when they were listed at {policy.listed_at:%Y-%m-%d %H:%M} UTC; "
+            f"that is too long ago, so nothing was deleted ({first}); the next run looks again"
+        )
+    if policy.dry_run:
+        return (
+            f"{len(absent)} objects are no longer in the sources and their rows would be deleted ({first}); the run was a "
+            "dry run"
+        )
+    return None
+
+
 def _compare(
-    listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str], run_id: str
-) -> tuple[int, list[_Missing]]:
+    listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str], policy: DeletionPolicy
+) -> tuple[_Known, list[_Missing]]:
     """Return how many objects the ledger has there, and those of them that the library does not take any more."""
     within = " OR ".join("starts_with(media_uri, ?)" for _ in complete_below)
     # Only the number of placeholders is put into the statement.
-    there = f"({within}) AND (status <> 'deleted' OR run_id = ?)"
+    there = f"({within}) AND CASE WHEN status = 'deleted' THEN run_id = ? ELSE updated_at <= ? END"
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")
         connection.register("listing", listing)
         connection.register("ledger", ledger)
-        arguments = [*complete_below, run_id]
-        found = connection.execute(f"SELECT count(*) FROM ledger WHERE {there}", arguments).fetchone()  # noqa: S608
+        arguments = [*complete_below, policy.run_id, policy.listed_at]
+        # What this run has deleted counts as embedded, so that a repeated plan finds the same shares.
+        counts = connection.execute(
+            f"""SELECT count(*), count(*) FILTER (status IN ('embedded', 'deleted')) FROM ledger
+                WHERE {there}""",  # noqa: S608
+            arguments,
+        ).fetchone()
         missing = connection.execute(
             f"""SELECT media_uri, coalesce(media_type, '{_UNSUPPORTED}'), status,
                        media_uri NOT IN (SELECT media_uri FROM listing)
@@ -96,7 +148,7 @@ def _compare(
                 WHERE {there}""",  # noqa: S608
             arguments,
         ).fetchall()
-    return (found or (0,))[0], [_Missing(*row) for row in missing]
+    return _Known(*(counts or (0, 0))), [_Missing(*row) for row in missing]
 
 
 def _count(missing: Sequence[_Missing]) -> dict[str, int]:
@@ -104,18 +156,3 @@ def _count(missing: Sequence[_Missing]) -> dict[str, int]:
     for one in missing:
         counts[one.media_type] = counts.get(one.media_type, 0) + 1
     return counts
-
-
-def _notices(policy: DeletionPolicy, absent: Sequence[_Missing], gone: int, known: int) -> tuple[str, ...]:
-    first = ", ".join(one.media_uri for one in absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
-    if policy.mode is DeletionMode.REPORT:
-        return (
-            f"{len(absent)} objects are no longer in the sources and their rows stay ({first}); "
-            "set deletions to on to have such rows removed",
-        )
-    if policy.mode is DeletionMode.ON:
-        return (
-            f"{gone} of {known} objects are no longer in the sources, more than max_deleted_share "
-            f"{policy.max_deleted_share:g} allows, so nothing was deleted ({first}); if they are to go, raise it for a run",
-        )
-    return ()

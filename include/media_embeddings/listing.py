@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,17 +90,20 @@ class Listing:
     by_media_type: dict[str, int]
     filtered: bool
     """Whether only a part of the library was listed, by a parameter or because a source failed."""
+    listed_at: datetime
+    """When it was begun, in UTC: of what came later it says nothing."""
     failures: tuple[SourceFailure, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "listed_at": self.listed_at.isoformat()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Listing:
         """Return the listing of :meth:`as_dict`."""
         failures = tuple(SourceFailure(**failure) for failure in value["failures"])
-        return cls(**{**value, "failures": failures})
+        listed_at = datetime.fromisoformat(value["listed_at"])
+        return cls(**{**value, "failures": failures, "listed_at": listed_at})
 
 
 def list_media(
@@ -118,6 +122,7 @@ def list_media(
         returned in ``failures``.
     :raises SourceUnreachableError: when S3 fails in a way that may pass (time-outs, 5xx).
     """
+    listed_at = datetime.now(UTC)
     sources = _narrowed(library.sources, prefix)
     reader = _SourceReader(storage.client, library, None if media_types is None else frozenset(media_types))
     with tempfile.TemporaryDirectory() as directory:
@@ -142,6 +147,7 @@ def list_media(
         excluded=excluded,
         by_media_type=dict(sorted(total.items())),
         filtered=prefix is not None or media_types is not None or bool(failures),
+        listed_at=listed_at,
         failures=failures,
     )
 

@@ -99,17 +99,18 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
     """
     model = model_named(model_name)
     tables = Tables(library.tables, storage.table_options)
-    planned, planned_at = read_batch(storage, folder)
+    planned, listed_at = read_batch(storage, folder)
     waiting_until = time.monotonic() + library.output_grace_seconds
     outcomes = _outcomes(storage, model, folder, planned, waiting_until)
     embedded_at = datetime.now(UTC)
 
-    version = _commit_rows(tables, model, outcomes, run_id, embedded_at)
-    tables.update_ledger(
-        ledger_table([_ledger_entry(one, library, model, run_id, embedded_at) for one in outcomes]),
-        _commit_id("ledger", run_id, outcomes),
-        planned_at=planned_at,
+    entries = ledger_table([_ledger_entry(one, library, model, run_id, embedded_at) for one in outcomes])
+    # Rows go where their ledger row goes: those of an old plan must not replace what another run has bought since.
+    superseded = tables.superseded(entries, listed_at)
+    version = _commit_rows(
+        tables, model, [one for one in outcomes if one.planned.media.uri not in superseded], run_id, embedded_at
     )
+    tables.update_ledger(entries, _commit_id("ledger", run_id, outcomes), listed_at=listed_at)
     attempts = [_invocation_entry(one, library, model, run_id, embedded_at) for one in outcomes if one.invocation]
     if attempts:
         tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", run_id, outcomes))
@@ -230,11 +231,11 @@ def _commit_rows(
 def _commit_id(table: str, run_id: str, outcomes: Sequence[_Outcome]) -> str:
     """Name a commit by what it says, so that a merge that is repeated commits nothing twice.
 
-    Statuses are part of it: a merge that was cleared after more of its invocations had ended has more to say. So is the
-    run: content that goes back to what it was has the request id of then, and has to be committed again.
+    What became of the objects is part of it: a merge that was cleared after more of its invocations had ended has more to
+    say. So is the run: content that goes back to what it was has the request id of then, and has to be committed again.
     """
     digest = hashlib.sha256(run_id.encode())
-    for line in sorted(f"{one.planned.request_id} {one.status}" for one in outcomes):
+    for line in sorted(f"{one.planned.request_id} {one.status} {one.reason and one.reason.code}" for one in outcomes):
         digest.update(line.encode())
     return f"{table}-{digest.hexdigest()[:40]}"
 

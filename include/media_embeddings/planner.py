@@ -38,7 +38,7 @@ from media_embeddings.planning import (
 )
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.recovery import RecoveredObject, Recovery, recover
-from media_embeddings.run_folder import BatchFolder, PlanFolder, RunFolder
+from media_embeddings.run_folder import PlanFolder, RunFolder
 from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
 
@@ -56,6 +56,7 @@ _LEDGER_COLUMNS = (
     "parameters",
     "request_id",
     "run_id",
+    "updated_at",
 )
 Counts = dict[str, dict[str, int]]
 """Objects by media type and status."""
@@ -73,6 +74,8 @@ class Plan:
     """Objects that the plan itself settled, by media type and status; ``planned`` are those in batches."""
     reasons: dict[str, dict[str, int]]
     """Settled objects by status and reason code."""
+    listed_at: str
+    """When the listing was begun, in ISO 8601."""
     gone: int
     recovered: int
     """Objects among the unchanged whose rows the table had, though the ledger did not say so."""
@@ -141,7 +144,14 @@ def make_plan(
     listed = _read_parquet(storage, listing.uri)
     known = tables.read_ledger(model.name, library.sources, _LEDGER_COLUMNS)
     decisions = decide(listed.filter(listed["taken"]), known, purpose)
-    policy = DeletionPolicy(library.deletions, library.max_deleted_share, run_id)
+    policy = DeletionPolicy(
+        mode=library.deletions,
+        max_deleted_share=library.max_deleted_share,
+        run_id=run_id,
+        listed_at=listing.listed_at,
+        now=datetime.now(UTC),
+        dry_run=options.dry_run,
+    )
     complete_below = () if listing.filtered else library.sources
     deletions = decide_deletions(listed.select(["media_uri", "taken"]), known, complete_below, policy)
     found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
@@ -151,11 +161,12 @@ def make_plan(
     batches = cut_batches(decisions.planned, library.batch_size, library.max_batches)
     folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(batches))
     for batch in batches:
-        _write_batch(storage, library, purpose, folder.batch(batch.name), batch, texts)
+        lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
+        write_batch(storage, folder.batch(batch.name), batch.objects, lines, listing.listed_at)
     if not options.dry_run:
-        _record_news(tables, library, purpose, decisions.settled)
-        _record_recovered(tables, library, purpose, found.recovered)
-        delete_objects(tables, library.sources, deletions.uris, run_id)
+        _record_news(tables, library, purpose, decisions.settled, listing.listed_at)
+        _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
+        delete_objects(tables, model.name, deletions.uris, run_id=run_id, listed_at=listing.listed_at)
     plan = _summary(library, purpose, folder, listing, decisions, batches, deletions, recovered=len(found.recovered))
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
@@ -250,18 +261,6 @@ def _plan_id(batches: Sequence[Batch]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_batch(
-    storage: Storage,
-    library: Library,
-    purpose: Purpose,
-    folder: BatchFolder,
-    batch: Batch,
-    texts: Mapping[str, str],
-) -> None:
-    lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
-    write_batch(storage, folder, batch.objects, lines)
-
-
 def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, text: str | None) -> str:
     media = planned.media
     request = {
@@ -280,7 +279,9 @@ def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, te
     return json.dumps(request, ensure_ascii=False) + "\n"
 
 
-def _record_news(tables: Tables, library: Library, purpose: Purpose, settled: Iterable[SettledObject]) -> None:
+def _record_news(
+    tables: Tables, library: Library, purpose: Purpose, settled: Iterable[SettledObject], listed_at: datetime
+) -> None:
     now = datetime.now(UTC)
     entries = [
         LedgerEntry(
@@ -305,10 +306,12 @@ def _record_news(tables: Tables, library: Library, purpose: Purpose, settled: It
         if one.is_news
     ]
     if entries:
-        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries))
+        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries), listed_at=listed_at)
 
 
-def _record_recovered(tables: Tables, library: Library, purpose: Purpose, recovered: Iterable[RecoveredObject]) -> None:
+def _record_recovered(
+    tables: Tables, library: Library, purpose: Purpose, recovered: Iterable[RecoveredObject], listed_at: datetime
+) -> None:
     now = datetime.now(UTC)
     entries = [
         LedgerEntry(
@@ -335,7 +338,7 @@ def _record_recovered(tables: Tables, library: Library, purpose: Purpose, recove
         for one in recovered
     ]
     if entries:
-        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries))
+        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries), listed_at=listed_at)
 
 
 def _commit_id(purpose: Purpose, entries: Sequence[LedgerEntry]) -> str:
@@ -382,6 +385,7 @@ def _summary(
         plan_id=folder.uri.rsplit("/", 1)[1],
         counts={media_type: dict(by_status) for media_type, by_status in sorted(counts.items())},
         reasons={status: dict(by_code) for status, by_code in sorted(reasons.items())},
+        listed_at=listing.listed_at.isoformat(),
         gone=sum(deletions.retained.values()) + sum(deletions.deleted.values()),
         recovered=recovered,
         batches=tuple(batch.name for batch in batches),

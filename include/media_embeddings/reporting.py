@@ -245,12 +245,15 @@ def report_run(
 
 
 def committed_by(storage: Storage, plan_uri: str, round_uris: Sequence[str] = ()) -> dict[str, int] | None:
-    """Return how many objects and segments the merges of a run have committed, or None if there are none."""
-    results = _read_results(storage, Plan.read(storage, plan_uri), round_uris)
+    """Return how many objects and segments a run has committed and how many objects it deleted, or None if nothing."""
+    plan = Plan.read(storage, plan_uri)
+    results = _read_results(storage, plan, round_uris)
     objects = sum(
         by_status.get(Status.EMBEDDED, 0) for result in results for by_status in (result.counts or {}).values()
     )
-    return {"objects": objects, "segments": sum(result.segments for result in results)} if objects else None
+    deleted = sum(by_status.get(Status.DELETED, 0) for by_status in plan.counts.values())
+    segments = sum(result.segments for result in results)
+    return {"objects": objects, "segments": segments, "deleted": deleted} if objects or deleted else None
 
 
 def _read_results(storage: Storage, plan: Plan, round_uris: Sequence[str]) -> list[BatchResult]:
@@ -324,15 +327,10 @@ def _headline(report: Report) -> str:
 
 
 def _problem_lines(report: Report) -> Iterable[str]:
-    if report.problems:
+    if report.problems or report.notices:
         yield "## What to look at"
         yield ""
-        yield from (f"- {problem}" for problem in report.problems)
-        yield ""
-    if report.notices:
-        yield "## Notices"
-        yield ""
-        yield from (f"- {notice}" for notice in report.notices)
+        yield from (f"- {one}" for one in (*report.problems, *report.notices))
         yield ""
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -81,7 +82,8 @@ def plan_retries(
     folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))
     for batch in batches:
         lines = (json.dumps(again[one.embedding_key].line, ensure_ascii=False) + "\n" for one in batch.objects)
-        write_batch(storage, folder.batch(batch.name), batch.objects, lines)
+        listed_at = datetime.fromisoformat(plan.listed_at)
+        write_batch(storage, folder.batch(batch.name), batch.objects, lines, listed_at)
     made = RetryRound(
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         failed=tuple(_counts([earlier[one.embedding_key] for one in batch.objects]) for batch in batches),

@@ -32,7 +32,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow.fs import FileSelector, PyFileSystem
 
-from media_embeddings.ledger_rules import amended_ledger
+from media_embeddings.ledger_rules import amended_ledger, standing
 from media_embeddings.schemas import (
     EMBEDDINGS_PARTITIONS,
     INVOCATIONS_SCHEMA,
@@ -136,6 +136,24 @@ class Tables:
             parts = list(pool.map(lambda file: files.read(file, names, _below(prefixes)), wanted))
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
+    def ledger_rows(self, model_name: str, uris: Sequence[str]) -> pa.Table:
+        """Return the ledger's rows of some media objects with a model.
+
+        :param uris: sorted.
+        """
+        return self._read_objects(self.ledger_uri, _LEDGER, uris, LEDGER_SCHEMA.names, {"model": model_name})
+
+    def superseded(self, rows: pa.Table, listed_at: datetime) -> frozenset[str]:
+        """Return the objects of which :meth:`update_ledger` would keep the row that is there.
+
+        :param rows: as in :meth:`update_ledger`.
+        """
+        if rows.num_rows == 0:
+            return frozenset()
+        uris = sorted(rows["media_uri"].to_pylist())
+        there = self.ledger_rows(rows["model"][0].as_py(), uris)
+        return frozenset(rows["media_uri"].filter(standing(rows, there, listed_at)).to_pylist())
+
     def delete_embeddings(self, model_name: str, dimension: int, uris: Sequence[str], commit_id: str) -> Commit | None:
         """Remove all rows of some media objects, in one commit; None where there is no table.
 
@@ -173,18 +191,29 @@ class Tables:
         """
         return self._read_objects(self.invocations_uri, _INVOCATIONS, uris, columns)
 
-    def _read_objects(self, uri: str, layout: Layout, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    def _read_objects(
+        self,
+        uri: str,
+        layout: Layout,
+        uris: Sequence[str],
+        columns: Sequence[str],
+        within: Mapping[str, str] | None = None,
+    ) -> pa.Table:
         table = self._open(uri)
         if table is None or not uris:
             return pa.schema([layout.schema.field(name) for name in columns]).empty_table()
         files = Files(uri, self._options, layout)
-        wanted = [file for file in files.of(table) if file.uris_within(uris)]
+        wanted = [
+            file
+            for file in files.of(table)
+            if (within or {}).items() <= file.partition_values.items() and file.uris_within(uris)
+        ]
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             read = pool.map(lambda file: files.read(file, columns, _among(file.uris_within(uris))), wanted)
             return pa.concat_tables([pa.schema([layout.schema.field(name) for name in columns]).empty_table(), *read])
 
     def update_ledger(
-        self, rows: pa.Table, commit_id: str | None = None, *, planned_at: datetime | None = None
+        self, rows: pa.Table, commit_id: str | None = None, *, listed_at: datetime | None = None
     ) -> Commit | None:
         """Replace the ledger's rows of the same ``(media_uri, model)``; ``first_seen_at`` of a known object is kept.
 
@@ -193,7 +222,7 @@ class Tables:
 
         :param rows: of :data:`~media_embeddings.schemas.LEDGER_SCHEMA`, all of one model.
         :param commit_id: names what is committed: a second commit under the same id changes nothing.
-        :param planned_at: when that was planned of which the rows tell.
+        :param listed_at: when that was listed of which the rows tell; None for what is known now.
         :raises ValueError: if the rows are of several models, or an object is there twice.
         :raises TableBusyError: if other writers were faster too often; nothing was committed then.
         """
@@ -210,7 +239,7 @@ class Tables:
             commit_id=commit_id,
             within={"model": models[0]},
             remembered=[name for name in LEDGER_SCHEMA.names if name != "media_uri"],
-            amended=lambda new, replaced: amended_ledger(new, replaced, planned_at),
+            amended=lambda new, replaced: amended_ledger(new, replaced, listed_at),
         )
 
     def append_invocations(self, rows: pa.Table, commit_id: str) -> Commit:

@@ -30,9 +30,9 @@ def row(uri: str = "s3://films/a", **members) -> dict:
     }
 
 
-def amended(new: list[dict], there: list[dict], planned_at: datetime | None = None) -> list[dict]:
+def amended(new: list[dict], there: list[dict], listed_at: datetime | None = None) -> list[dict]:
     tables = [pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA) for rows in (new, there)]
-    return amended_ledger(*tables, planned_at).to_pylist()
+    return amended_ledger(*tables, listed_at).to_pylist()
 
 
 def test_a_new_object_is_as_it_is_said_to_be():
@@ -76,6 +76,31 @@ def test_the_run_itself_and_whoever_comes_later_may_write_over_it():
 def test_an_unfinished_attempt_of_another_run_at_the_same_content_is_finished_by_this_one():
     deferred = row(run_id="run-9", updated_at=NOON + timedelta(hours=2), status="deferred")
     assert amended([row()], [deferred], NOON)[0]["status"] == "embedded"
+
+
+LATER = NOON + timedelta(hours=2)
+
+
+def test_a_new_embedding_of_the_same_content_is_taken_since_its_vectors_are_in_the_table():
+    later = row(run_id="run-9", updated_at=LATER, request_id="theirs")
+    assert amended([row(request_id="ours")], [later], NOON)[0]["request_id"] == "ours"
+
+
+@pytest.mark.parametrize("change", [{"etag": "e2"}, {"parameters": "other"}])
+def test_an_embedding_of_an_old_plan_does_not_replace_a_later_one_of_other_content_or_parameters(change):
+    later = row(run_id="run-9", updated_at=LATER, **change)
+    assert amended([row()], [later], NOON)[0]["run_id"] == "run-9"
+
+
+@pytest.mark.parametrize(("status", "stays"), [("failed", True), ("deferred", True), ("embedded", False)])
+def test_what_another_run_has_deleted_since_stays_deleted_unless_it_is_embedded_again(status, stays):
+    deleted = row(status="deleted", run_id="run-9", updated_at=LATER)
+    assert amended([row(status=status)], [deleted], NOON)[0]["status"] == ("deleted" if stays else status)
+
+
+def test_runs_of_one_name_in_two_libraries_are_two_runs():
+    later = row(library="clips", updated_at=LATER, etag="e2")
+    assert amended([row(status="failed")], [later], NOON)[0]["library"] == "clips"
 
 
 def _nulls(row: dict) -> dict:

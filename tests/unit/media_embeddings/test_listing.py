@@ -1,12 +1,15 @@
 """What a listing says of sources that can't be listed. Listing itself is tested against a real S3 server."""
 
+import json
+from datetime import UTC, datetime
+
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
 from media_embeddings.library import Library
-from media_embeddings.listing import NothingListedError, SourceUnreachableError, list_media
+from media_embeddings.listing import Listing, NothingListedError, SourceFailure, SourceUnreachableError, list_media
 from media_embeddings.storage import Storage
 
 
@@ -63,3 +66,16 @@ def test_an_unreachable_endpoint_may_be_tried_again(client, monkeypatch):
 def test_a_prefix_outside_the_sources_is_refused_before_anything_is_asked(client):
     with Stubber(client), pytest.raises(NothingListedError, match="the parameter prefix"):
         list_media(Storage(client, {}), library(), "s3://vectors/work/l", prefix="s3://films/other/")
+
+
+def test_a_listing_is_plain_json_and_back_again():
+    listing = Listing(
+        uri="s3://vectors/work/l",
+        objects=3,
+        excluded=1,
+        by_media_type={"video": 3},
+        filtered=True,
+        listed_at=datetime(2026, 11, 1, 2, 0, 0, 5, tzinfo=UTC),
+        failures=(SourceFailure("s3://films/raw/", "access is denied"),),
+    )
+    assert Listing.from_dict(json.loads(json.dumps(listing.as_dict()))) == listing

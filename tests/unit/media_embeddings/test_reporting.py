@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,8 @@ from media_embeddings.planner import PLANNED, Plan
 from media_embeddings.planning import Status
 from media_embeddings.reporting import BatchResult, ObjectNote, as_markdown, make_report
 
-LISTING = Listing(uri="s3://b/l", objects=10, excluded=0, by_media_type={"video": 10}, filtered=False)
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LISTING = Listing(uri="s3://b/l", objects=10, excluded=0, by_media_type={"video": 10}, filtered=False, listed_at=NOON)
 PLAN = Plan(
     library="films",
     model="marengo-2-7",
@@ -16,6 +18,7 @@ PLAN = Plan(
     plan_id="p",
     counts={"video": {"unchanged": 6, PLANNED: 4}},
     reasons={},
+    listed_at=NOON.isoformat(),
     gone=0,
     recovered=0,
     notices=(),
@@ -89,6 +92,15 @@ def test_a_failed_object_is_named_with_its_reason():
     made = report(results=[replace(result(embedded=3, failed=1), notes=(note,))])
 
     assert "- `s3://films/a.mp4` failed (corrupt): could not be decoded" in as_markdown(made)
+
+
+def test_what_a_person_should_know_of_deletions_is_to_be_looked_at_and_fails_nothing():
+    made = report(
+        plan=replace(PLAN, notices=("3 of 4 objects are no longer in the sources",)), results=[result(embedded=4)]
+    )
+
+    assert made.succeeded
+    assert "## What to look at\n\n- 3 of 4 objects are no longer in the sources" in as_markdown(made)
 
 
 def test_books_that_do_not_balance_are_said_to_and_fail_the_run():

@@ -110,6 +110,30 @@ def test_only_files_that_hold_replaced_objects_are_rewritten(tables):
     assert content(tables)["s3://b/2/b"] == [(0, "e1"), (1, "e1")]
 
 
+def test_deleted_objects_lose_all_their_rows_in_one_commit_and_the_others_keep_theirs(tables):
+    commit(tables, rows({"s3://b/a": 3, "s3://b/b": 2}, month="2026-10"), "1")
+    commit(tables, rows({"s3://b/c": 2}), "2")
+    commit(tables, rows({"s3://b/d": 2}), "3")
+    before = files(tables)
+
+    made = tables.delete_embeddings(MODEL, DIMENSION, ["s3://b/a", "s3://b/absent", "s3://b/c"], "deletion")
+
+    assert made is not None
+    assert (made.version, made.replaced) == (4, 2)
+    assert content(tables) == {"s3://b/b": [(0, "e1"), (1, "e1")], "s3://b/d": [(0, "e1"), (1, "e1")]}
+    # The file of c held nothing else and is gone, that of a is there with the rest, that of d is untouched.
+    assert (len(files(tables)), len(files(tables) & before)) == (2, 1)
+    again = tables.delete_embeddings(MODEL, DIMENSION, ["s3://b/b"], "deletion")
+    assert again is not None
+    assert again.repeated
+    assert "s3://b/b" in content(tables)
+
+
+def test_where_there_is_no_table_nothing_is_deleted_and_none_is_made(tables, tmp_path):
+    assert tables.delete_embeddings(MODEL, DIMENSION, ["s3://b/a"], "deletion") is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def ranges(tables: Tables) -> list[tuple[str, str]]:
     found = pa.table(DeltaTable(tables.embeddings_uri(MODEL)).get_add_actions(flatten=True))
     return sorted(zip(found["min.media_uri"].to_pylist(), found["max.media_uri"].to_pylist(), strict=True))
@@ -376,6 +400,15 @@ def test_the_ledger_is_read_below_prefixes_and_by_columns(tables):
     found = tables.read_ledger(MODEL, ["s3://b/a/", "s3://c/"], ["media_uri"])
     assert sorted(found["media_uri"].to_pylist()) == ["s3://b/a/1", "s3://c/a"]
     assert found.column_names == ["media_uri"]
+
+
+def test_the_ledger_is_read_by_objects_of_one_model(tables):
+    tables.update_ledger(ledger_table([entry("s3://b/a"), entry("s3://b/b"), entry("s3://b/c")]))
+    tables.update_ledger(ledger_table([entry("s3://b/a", model="other")]))
+
+    found = tables.ledger_rows(MODEL, ["s3://b/a", "s3://b/c", "s3://b/x"])
+    assert sorted(found["media_uri"].to_pylist()) == ["s3://b/a", "s3://b/c"]
+    assert set(found["model"].to_pylist()) == {MODEL}
 
 
 def test_prefixes_are_plain_text_and_leave_out_what_only_looks_alike(tables):
