@@ -41,6 +41,10 @@ _AIRFLOW = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     # Nothing changes, and to parse all those DAGs again and again would cost more than the runs do.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+    # Nor may they be taken for stale where a busy machine takes long to parse them once.
+    "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+    "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "86400",
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
     "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "5",
 }
 _SECONDS_TO_BREAKPOINT = 120.0
