@@ -298,15 +298,32 @@ class Selection:
         Folder markers are never taken, nor is media of a type that the library doesn't embed. A key with a suffix
         that no media type has is taken, so that it stands in the books as rejected and isn't passed over in silence.
         """
-        if not relative_key or relative_key.endswith("/") or suffix_of(relative_key) in self._disabled:
+        if not relative_key or relative_key.endswith("/") or self.is_disabled(suffix_of(relative_key)):
             return False
-        if self._include is not None and not self._include.match_file(relative_key):
-            return False
-        return self._exclude is None or not self._exclude.match_file(relative_key)
+        return self.globs_take(relative_key)
 
     def media_type(self, key: str) -> MediaType | None:
         """Return the media type that the key's suffix tells, or None where it tells none."""
-        return self._media_type_of.get(suffix_of(key))
+        return self.media_type_of_suffix(suffix_of(key))
+
+    def media_type_of_suffix(self, suffix: str) -> MediaType | None:
+        """Return the media type that a suffix, as :func:`suffix_of` gives it, tells."""
+        return self._media_type_of.get(suffix)
+
+    def is_disabled(self, suffix: str) -> bool:
+        """Return whether a suffix is that of a media type that the library doesn't embed."""
+        return suffix in self._disabled
+
+    @property
+    def has_globs(self) -> bool:
+        """Return whether there are any globs; without them all keys are taken."""
+        return self._include is not None or self._exclude is not None
+
+    def globs_take(self, relative_key: str) -> bool:
+        """Return whether the globs alone take a key."""
+        if self._include is not None and not self._include.match_file(relative_key):
+            return False
+        return self._exclude is None or not self._exclude.match_file(relative_key)
 
 
 def suffix_of(key: str) -> str:

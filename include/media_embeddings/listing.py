@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from media_embeddings.key_ranges import list_ranges
 from media_embeddings.library import DeletionMode, Library
 from media_embeddings.media import MediaType
-from media_embeddings.storage import Storage, etag_of, split_uri
+from media_embeddings.s3_pages import PageReader
+from media_embeddings.selected_columns import ColumnSelection
+from media_embeddings.spool import Spool
+from media_embeddings.storage import Storage, split_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,7 +50,13 @@ UNSUPPORTED = "unsupported"
 
 _EXCLUDED = "excluded"
 _ROW_GROUP = 50_000
-_PARALLEL_SOURCES = 16
+_PARALLEL_CALLS = 16
+# Keys in their order have long beginnings in common, which this encoding leaves out.
+_PARQUET: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": ["bucket", "media_type"],
+    "column_encoding": {"media_uri": "DELTA_BYTE_ARRAY", "key": "DELTA_BYTE_ARRAY"},
+}
 # Errors that another try doesn't change: each names what the owner of the bucket has to do.
 _REMEDIES = {
     "NoSuchBucket": "the bucket does not exist; correct the library's sources",
@@ -124,10 +135,13 @@ def list_media(
     """
     listed_at = datetime.now(UTC)
     sources = _narrowed(library.sources, prefix)
-    reader = _SourceReader(storage.client, library, None if media_types is None else frozenset(media_types))
+    # More at once than there are connections would only be thrown away.
+    calls = min(_PARALLEL_CALLS, getattr(storage.client.meta.config, "max_pool_connections", 10))
+    wanted = None if media_types is None else frozenset(media_types)
+    reader = _SourceReader(storage.client, library, wanted, max(1, calls // len(sources)))
     with tempfile.TemporaryDirectory() as directory:
-        parts = [Path(directory) / f"{number}.parquet" for number in range(len(sources))]
-        with ThreadPoolExecutor(min(_PARALLEL_SOURCES, len(sources))) as pool:
+        parts = [Path(directory) / f"{number}.arrows" for number in range(len(sources))]
+        with ThreadPoolExecutor(min(calls, len(sources))) as pool:
             results = list(pool.map(reader.list_source, sources, parts))
         failures = tuple(result for result in results if isinstance(result, SourceFailure))
         if len(failures) == len(sources):
@@ -135,11 +149,11 @@ def list_media(
                 f"library {library.name}: no source could be listed; nothing was changed. "
                 + "; ".join(f"{failure.source}: {failure.message}" for failure in failures)
             )
-        counts = [result for result in results if isinstance(result, Counter)]
+        listed = [(source, one) for source, one in zip(sources, results, strict=True) if isinstance(one, _Listed)]
         path = Path(directory) / "listing.parquet"
-        _join(parts, path)
+        _join(listed, path)
         storage.upload(path, uri)
-    total = sum(counts, Counter[str]())
+    total = sum((one.counts for _, one in listed), Counter[str]())
     excluded = total.pop(_EXCLUDED, 0)
     return Listing(
         uri=uri,
@@ -164,34 +178,46 @@ def _narrowed(sources: Sequence[str], prefix: str | None) -> Sequence[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Listed:
+    """The rows of a source and what they are."""
+
+    rows: Spool
+    parts: Sequence[int]
+    """The parts of the spool, in the order of their keys."""
+    counts: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _SourceReader:
     client: S3Client
     library: Library
     wanted: frozenset[MediaType] | None
+    calls: int
+    """The most calls at once for one source."""
 
-    def list_source(self, source: str, path: Path) -> Counter[str] | SourceFailure:
-        """Write the media of a source to a Parquet file and return how many there are of each media type."""
-        counts: Counter[str] = Counter()
+    def list_source(self, source: str, path: Path) -> _Listed | SourceFailure:
+        """Put the media of a source into a spool and return it with how many there are of each media type."""
+        bucket, prefix = split_uri(source)
+        rows = Spool(path)
+        counts: dict[int, Counter[str]] = {}
+        selection = ColumnSelection(self.library.selection, self._base_of(source), self.wanted)
+
+        def write(part: int, objects: pa.Table) -> None:
+            counted, kept = self._selected(selection, objects)
+            counts[part] = counts.get(part, Counter()) + counted
+            rows.write(part, kept)
+
         try:
             self._check_region(source)
-            with pq.ParquetWriter(path, LISTING_SCHEMA, compression="zstd") as writer:
-                rows: list[dict[str, Any]] = []
-                for row in self._rows(source):
-                    counts[(row["media_type"] or UNSUPPORTED) if row["taken"] else _EXCLUDED] += 1
-                    if row["taken"] or self._records_all:
-                        rows.append(row)
-                    if len(rows) == _ROW_GROUP:
-                        writer.write_table(pa.Table.from_pylist(rows, schema=LISTING_SCHEMA))
-                        rows.clear()
-                writer.write_table(pa.Table.from_pylist(rows, schema=LISTING_SCHEMA))
+            with _explained_errors():
+                parts = list_ranges(PageReader(self.client, bucket, prefix).read, write, prefix, self.calls)
         except SourceUnavailableError as error:
-            path.unlink(missing_ok=True)
             return SourceFailure(source, str(error))
         except (ClientError, BotoCoreError) as error:
             raise SourceUnreachableError(
                 f"{source} could not be listed: {error}. Nothing was changed; the task tries again"
             ) from error
-        return counts
+        return _Listed(rows, parts, sum((counts[part] for part in parts), Counter[str]()))
 
     def _check_region(self, source: str) -> None:
         bucket, _ = split_uri(source)
@@ -207,26 +233,15 @@ class _SourceReader:
     def _records_all(self) -> bool:
         return self.wanted is None and self.library.deletions is not DeletionMode.OFF
 
-    def _rows(self, source: str) -> Iterator[dict[str, Any]]:
-        """Yield the row of every object that is there."""
-        bucket, prefix = split_uri(source)
-        base = self._base_of(source)
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        with _explained_errors():
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    key = entry["Key"]
-                    media_type = self.library.selection.media_type(key)
-                    yield {
-                        "media_uri": f"s3://{bucket}/{key}",
-                        "bucket": bucket,
-                        "key": key,
-                        "media_type": media_type,
-                        "etag": etag_of(entry["ETag"]),
-                        "size_bytes": entry["Size"],
-                        "last_modified": entry["LastModified"],
-                        "taken": self._takes(key.removeprefix(base).lstrip("/"), media_type),
-                    }
+    def _selected(self, selection: ColumnSelection, objects: pa.Table) -> tuple[Counter[str], pa.Table]:
+        """Return how many objects there are of each media type, and the rows of those that are recorded."""
+        media_types = selection.media_types(objects["key"])
+        taken = selection.taken(objects["key"], media_types)
+        rows = objects.append_column("media_type", media_types).append_column("taken", taken)
+        counts = Counter({_EXCLUDED: rows.num_rows - pc.sum(taken, min_count=0).as_py()})
+        for pair in rows["media_type"].filter(taken).value_counts().to_pylist():
+            counts[pair["values"] or UNSUPPORTED] += pair["counts"]
+        return +counts, rows if self._records_all else rows.filter(taken)
 
     def _base_of(self, source: str) -> str:
         """Return the key prefix that the library's globs are relative to, also when a parameter narrows the source."""
@@ -234,11 +249,6 @@ class _SourceReader:
             if source.startswith(whole):
                 return split_uri(whole)[1]
         return split_uri(source)[1]
-
-    def _takes(self, relative_key: str, media_type: MediaType | None) -> bool:
-        if self.wanted is not None and media_type not in self.wanted:
-            return False
-        return self.library.selection.takes(relative_key)
 
 
 @contextmanager
@@ -255,11 +265,29 @@ def _explained_errors() -> Iterator[None]:
         raise SourceUnavailableError(f"{remedy} ({code})") from error
 
 
-def _join(parts: Sequence[Path], path: Path) -> None:
-    with pq.ParquetWriter(path, LISTING_SCHEMA, compression="zstd") as writer:
-        for part in parts:
-            if not part.exists():
-                continue
-            with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(_ROW_GROUP):
-                    writer.write_batch(batch)
+def _join(sources: Sequence[tuple[str, _Listed]], path: Path) -> None:
+    with pq.ParquetWriter(path, LISTING_SCHEMA, **_PARQUET) as writer:
+        for source, listed in sources:
+            bucket, _ = split_uri(source)
+            # Pages are small, and a row group of each would make the file large and slow.
+            for rows in _gathered(listed.rows.read(listed.parts), _ROW_GROUP):
+                writer.write_table(_complete(rows, bucket))
+
+
+def _complete(rows: pa.Table, bucket: str) -> pa.Table:
+    columns = {name: rows[name] for name in rows.column_names}
+    columns["bucket"] = pa.repeat(pa.scalar(bucket), rows.num_rows)
+    columns["media_uri"] = pc.binary_join_element_wise(f"s3://{bucket}/", rows["key"], "")
+    return pa.table([columns[name] for name in LISTING_SCHEMA.names], schema=LISTING_SCHEMA)
+
+
+def _gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of many small tables in fewer ones of about so many rows."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(one.num_rows for one in gathered) >= rows:
+            yield pa.concat_tables(gathered)
+            gathered.clear()
+    if gathered:
+        yield pa.concat_tables(gathered)
