@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import duckdb
-import pyarrow as pa
 
 from media_embeddings.library import DeletionMode
+from media_embeddings.relations import Relation, database
 
 LISTING_HOLDS = timedelta(hours=24)
 """How old a listing may be to say that an object is gone: one of a run that was cleared later may have been overtaken."""
@@ -51,7 +51,7 @@ _UNSUPPORTED = "unsupported"
 
 
 def decide_deletions(
-    listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str], policy: DeletionPolicy
+    listing: Relation, ledger: Relation, complete_below: Sequence[str], policy: DeletionPolicy
 ) -> Deletions:
     """Decide what becomes of the ledger's objects that were not listed.
 
@@ -63,24 +63,30 @@ def decide_deletions(
     """
     if not complete_below:
         return Deletions()
-    known, missing = _compare(listing, ledger, complete_below, policy)
-    done = [one for one in missing if one.status == "deleted"]
-    absent = sorted(
-        (one for one in missing if one.is_absent and one.status != "deleted"), key=lambda one: one.media_uri
-    )
-    retained = [one for one in missing if not one.is_absent and one.status != "deleted"]
-    if absent and (obstacle := _obstacle(policy, known, done, absent)) is not None:
-        notices = () if policy.mode is DeletionMode.OFF else (obstacle,)
-        return Deletions((), _count(done), _count([*retained, *absent]), notices)
-    return Deletions(tuple(one.media_uri for one in absent), _count([*done, *absent]), _count(retained))
+    with database(listing=listing, ledger=ledger) as connection:
+        known = _compare(connection, complete_below, policy)
+        missing = [_Missing(*row) for row in connection.execute(_COUNTED).fetchall()]
+        done = [one for one in missing if one.status == "deleted"]
+        absent = [one for one in missing if one.is_absent and one.status != "deleted"]
+        retained = [one for one in missing if not one.is_absent and one.status != "deleted"]
+        if (
+            absent
+            and (obstacle := _obstacle(policy, known, done, absent, _absent_uris(connection, _SHOWN + 1))) is not None
+        ):
+            notices = () if policy.mode is DeletionMode.OFF else (obstacle,)
+            return Deletions((), _count(done), _count([*retained, *absent]), notices)
+        uris = _absent_uris(connection) if absent else ()
+    return Deletions(uris, _count([*done, *absent]), _count(retained))
 
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    media_uri: str
+    """Objects of which the ledger says the same and that the library does not take any more."""
+
     media_type: str
     status: str
     is_absent: bool
+    objects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +98,21 @@ class _Known:
 
 
 def _obstacle(
-    policy: DeletionPolicy, known: _Known, done: Sequence[_Missing], absent: Sequence[_Missing]
+    policy: DeletionPolicy, known: _Known, done: Sequence[_Missing], absent: Sequence[_Missing], uris: Sequence[str]
 ) -> str | None:
-    """Return why nothing is deleted, and what to do if it should be; None where nothing stands against it."""
-    first = ", ".join(one.media_uri for one in absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+    """Return why nothing is deleted, and what to do if it should be; None where nothing stands against it.
+
+    :param uris: the first of the absent objects, one more than are shown.
+    """
+    first = ", ".join(uris[:_SHOWN]) + (", ..." if len(uris) > _SHOWN else "")
+    number_absent, number_done = _number(absent), _number(done)
     if policy.mode is not DeletionMode.ON:
         return (
-            f"{len(absent)} objects are no longer in the sources and their rows stay ({first}); "
+            f"{number_absent} objects are no longer in the sources and their rows stay ({first}); "
             "set deletions to on to have such rows removed"
         )
-    gone = len(done) + len(absent)
-    embedded = len(done) + sum(one.status == "embedded" for one in absent)
+    gone = number_done + number_absent
+    embedded = number_done + _number([one for one in absent if one.status == "embedded"])
     # What was never embedded loses nothing, so that many failures must not make the loss of all rows look like a small one.
     for number, of, what in ((gone, known.objects, "objects"), (embedded, known.embedded, "embedded objects")):
         if number > policy.max_deleted_share * of:
@@ -112,47 +122,60 @@ def _obstacle(
             )
     if policy.now - policy.listed_at > LISTING_HOLDS:
         return (
-            f"{len(absent)} objects were not in the sources when they were listed at {policy.listed_at:%Y-%m-%d %H:%M} UTC; "
+            f"{number_absent} objects were not in the sources when they were listed at {policy.listed_at:%Y-%m-%d %H:%M} UTC; "
             f"that is too long ago, so nothing was deleted ({first}); the next run looks again"
         )
     if policy.dry_run:
         return (
-            f"{len(absent)} objects are no longer in the sources and their rows would be deleted ({first}); the run was a "
+            f"{number_absent} objects are no longer in the sources and their rows would be deleted ({first}); the run was a "
             "dry run"
         )
     return None
 
 
-def _compare(
-    listing: pa.Table, ledger: pa.Table, complete_below: Sequence[str], policy: DeletionPolicy
-) -> tuple[_Known, list[_Missing]]:
-    """Return how many objects the ledger has there, and those of them that the library does not take any more."""
+_COUNTED = "SELECT media_type, status, is_absent, count(*) FROM missing GROUP BY ALL ORDER BY ALL"
+_ABSENT = "SELECT media_uri FROM missing WHERE is_absent AND status <> 'deleted' ORDER BY media_uri LIMIT ?"
+
+
+def _compare(connection: duckdb.DuckDBPyConnection, complete_below: Sequence[str], policy: DeletionPolicy) -> _Known:
+    """Find the objects that the library does not take any more, and return how many the ledger has there."""
     within = " OR ".join("starts_with(media_uri, ?)" for _ in complete_below)
-    # Only the number of placeholders is put into the statement.
+    # Only the number of placeholders is put into the statements.
     there = f"({within}) AND CASE WHEN status = 'deleted' THEN run_id = ? ELSE updated_at <= ? END"
-    with duckdb.connect() as connection:
-        connection.execute("SET enable_progress_bar = false")
-        connection.register("listing", listing)
-        connection.register("ledger", ledger)
-        arguments = [*complete_below, policy.run_id, policy.listed_at]
-        # What this run has deleted counts as embedded, so that a repeated plan finds the same shares.
-        counts = connection.execute(
-            f"""SELECT count(*), count(*) FILTER (status IN ('embedded', 'deleted')) FROM ledger
-                WHERE {there}""",  # noqa: S608
-            arguments,
-        ).fetchone()
-        missing = connection.execute(
-            f"""SELECT media_uri, coalesce(media_type, '{_UNSUPPORTED}'), status,
-                       media_uri NOT IN (SELECT media_uri FROM listing)
-                FROM ledger ANTI JOIN (SELECT media_uri FROM listing WHERE taken) USING (media_uri)
-                WHERE {there}""",  # noqa: S608
-            arguments,
-        ).fetchall()
-    return _Known(*(counts or (0, 0))), [_Missing(*row) for row in missing]
+    arguments = [*complete_below, policy.run_id, policy.listed_at]
+    # What this run has deleted counts as embedded, so that a repeated plan finds the same shares.
+    counts = connection.execute(
+        f"""SELECT count(*), count(*) FILTER (status IN ('embedded', 'deleted')) FROM ledger
+            WHERE {there}""",  # noqa: S608
+        arguments,
+    ).fetchone()
+    connection.execute(
+        f"""CREATE TEMP TABLE not_taken AS
+            SELECT media_uri, coalesce(media_type, '{_UNSUPPORTED}') AS media_type, status
+            FROM ledger ANTI JOIN (SELECT media_uri FROM listing WHERE taken) USING (media_uri)
+            WHERE {there}""",  # noqa: S608
+        arguments,
+    )
+    # Few, as a rule: so that only they are looked up among all that is there.
+    connection.execute(
+        """CREATE TEMP TABLE missing AS
+           SELECT not_taken.*, there.media_uri IS NULL AS is_absent
+           FROM not_taken LEFT JOIN (SELECT media_uri FROM listing SEMI JOIN not_taken USING (media_uri)) AS there
+           USING (media_uri)"""
+    )
+    return _Known(*(counts or (0, 0)))
+
+
+def _absent_uris(connection: duckdb.DuckDBPyConnection, most: int | None = None) -> tuple[str, ...]:
+    return tuple(uri for (uri,) in connection.execute(_ABSENT, [most]).fetchall())
+
+
+def _number(missing: Sequence[_Missing]) -> int:
+    return sum(one.objects for one in missing)
 
 
 def _count(missing: Sequence[_Missing]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for one in missing:
-        counts[one.media_type] = counts.get(one.media_type, 0) + 1
+        counts[one.media_type] = counts.get(one.media_type, 0) + one.objects
     return counts

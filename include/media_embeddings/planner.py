@@ -39,6 +39,7 @@ from media_embeddings.planning import (
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.recovery import RecoveredObject, Recovery, recover
 from media_embeddings.run_folder import PlanFolder, RunFolder
+from media_embeddings.schemas import LEDGER_SCHEMA
 from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
 
@@ -58,6 +59,8 @@ _LEDGER_COLUMNS = (
     "run_id",
     "updated_at",
 )
+# Of few values, so that a copy of the ledger holds each of them once.
+_REPEATED = ["media_type", "status", "reason_code", "reason", "parameters", "run_id"]
 Counts = dict[str, dict[str, int]]
 """Objects by media type and status."""
 
@@ -141,9 +144,6 @@ def make_plan(
         retry_failed=options.retry_failed,
         release=tuple(options.release),
     )
-    listed = _read_parquet(storage, listing.uri)
-    known = tables.read_ledger(model.name, library.sources, _LEDGER_COLUMNS)
-    decisions = decide(listed.filter(listed["taken"]), known, purpose)
     policy = DeletionPolicy(
         mode=library.deletions,
         max_deleted_share=library.max_deleted_share,
@@ -153,7 +153,12 @@ def make_plan(
         dry_run=options.dry_run,
     )
     complete_below = () if listing.filtered else library.sources
-    deletions = decide_deletions(listed.select(["media_uri", "taken"]), known, complete_below, policy)
+    with tempfile.TemporaryDirectory() as directory:
+        listed, known = Path(directory) / "listing.parquet", Path(directory) / "ledger.parquet"
+        storage.download(listing.uri, listed)
+        _copy_ledger(tables, model.name, library.sources, known)
+        decisions = decide(listed, known, purpose)
+        deletions = decide_deletions(listed, known, complete_below, policy)
     found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
     decisions = _with_recovered(decisions, found)
     texts, decisions = _read_texts(storage, decisions)
@@ -184,11 +189,10 @@ def _model(library: Library, options: PlanOptions) -> EmbeddingModel:
     return model
 
 
-def _read_parquet(storage: Storage, uri: str) -> pa.Table:
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "rows.parquet"
-        storage.download(uri, path)
-        return pq.read_table(path)
+def _copy_ledger(tables: Tables, model_name: str, sources: Sequence[str], path: Path) -> None:
+    schema = pa.schema([LEDGER_SCHEMA.field(name) for name in _LEDGER_COLUMNS])
+    with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=_REPEATED, write_statistics=False) as writer:
+        tables.copy_ledger(model_name, sources, writer.write_table, _LEDGER_COLUMNS)
 
 
 def _with_recovered(decisions: Decisions, found: Recovery) -> Decisions:

@@ -22,6 +22,7 @@ from media_embeddings.identity import embedding_key, request_id
 from media_embeddings.media import MediaObject, MediaType
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.reasons import Reason, ReasonCode
+from media_embeddings.relations import Relation, database
 
 
 class Status(StrEnum):
@@ -100,24 +101,23 @@ class Decisions:
     settled: tuple[SettledObject, ...]
 
 
-def decide(listing: pa.Table, ledger: pa.Table, purpose: Purpose) -> Decisions:
-    """Decide what is to be done with every object of a listing.
+def decide(listing: Relation, ledger: Relation, purpose: Purpose) -> Decisions:
+    """Decide what is to be done with every object of a listing that the library takes.
 
     :param listing: rows of :data:`~media_embeddings.listing.LISTING_SCHEMA`.
     :param ledger: rows of the ledger for this model.
     """
-    compared = _compare(listing, ledger, purpose)
-    unchanged: Counter[str] = Counter()
     planned: list[PlannedObject] = []
     settled: list[SettledObject] = []
-    for media_type, count in compared.unchanged:
-        unchanged[media_type] = count
-    for row in compared.unsettled():
-        outcome = _decide_one(row, purpose)
-        if isinstance(outcome, PlannedObject):
-            planned.append(outcome)
-        else:
-            settled.append(outcome)
+    with database(listing=listing, ledger=ledger) as connection:
+        compared = _Comparison.of(connection, purpose)
+        unchanged = compared.unchanged()
+        for row in compared.unsettled():
+            outcome = _decide_one(row, purpose)
+            if isinstance(outcome, PlannedObject):
+                planned.append(outcome)
+            else:
+                settled.append(outcome)
     planned.sort(key=_longest_first)
     if purpose.dry_run or (purpose.limit is not None and len(planned) > purpose.limit):
         kept = 0 if purpose.dry_run else purpose.limit or 0
@@ -294,62 +294,61 @@ def _longest_first(planned: PlannedObject) -> tuple[int, str]:
     return (-planned.media.size_bytes, planned.media.uri)
 
 
-_JOINED = """
-    FROM listing
-    LEFT JOIN wanted USING (media_type)
-    LEFT JOIN ledger ON ledger.media_uri = listing.media_uri
-      AND ledger.etag = listing.etag
-      AND ledger.parameters IS NOT DISTINCT FROM wanted.parameters
+_SAME_PARAMETERS = """
+    CREATE TEMP TABLE numbered AS
+        SELECT parameters, row_number() OVER () AS number FROM (SELECT DISTINCT parameters FROM wanted);
+    CREATE VIEW known AS
+        SELECT ledger.*, CASE WHEN parameters IS NULL THEN 0 ELSE coalesce(number, -1) END AS same
+        FROM ledger LEFT JOIN numbered USING (parameters);
+    CREATE VIEW listed AS
+        SELECT listing.*, coalesce(number, 0) AS same
+        FROM listing LEFT JOIN wanted USING (media_type) LEFT JOIN numbered USING (parameters)
+        WHERE taken;
+"""
+# Parameters are long and few: they are compared by number, so that a comparison of millions holds them once.
+
+_UNSETTLED = """
+    CREATE TEMP TABLE unsettled AS SELECT * FROM listed ANTI JOIN (
+        SELECT media_uri, etag, same FROM known WHERE status = 'embedded' AND (? OR run_id = ?)
+    ) USING (media_uri, etag, same)
 """
 
+_COUNTED = "SELECT media_type, count(*) FROM {} GROUP BY ALL"
 
-_IS_UNCHANGED = "(coalesce(ledger.status, '') = 'embedded' AND (? OR ledger.run_id = ?))"
+_WITH_LEDGER = """
+    SELECT media_uri, bucket, key, unsettled.media_type, etag, size_bytes, last_modified,
+           known.status, known.reason_code, known.reason, known.attempts, known.request_id
+    FROM unsettled LEFT JOIN known USING (media_uri, etag, same)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     connection: duckdb.DuckDBPyConnection
-    unchanged: list[tuple[str, int]]
-    purpose: Purpose
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection, purpose: Purpose) -> _Comparison:
+        """Find out which listed objects are not unchanged."""
+        connection.register("wanted", _wanted(purpose))
+        connection.execute(_SAME_PARAMETERS)
+        # A forced run embeds everything again, but not what it has itself embedded before it was cleared.
+        connection.execute(_UNSETTLED, [not purpose.force, purpose.run_id])
+        return cls(connection)
+
+    def unchanged(self) -> Counter[str]:
+        """Return how many listed objects are unchanged, by media type."""
+        counts = Counter(dict(self.connection.execute(_COUNTED.format("listed")).fetchall()))
+        counts.subtract(dict(self.connection.execute(_COUNTED.format("unsettled")).fetchall()))
+        return +counts
 
     def unsettled(self) -> Iterator[_Row]:
         """Yield the listed objects that are not unchanged."""
-        cursor = self.connection.execute(
-            f"""SELECT listing.media_uri, bucket, key, listing.media_type, listing.etag, listing.size_bytes,
-                       listing.last_modified, ledger.status, ledger.reason_code, ledger.reason, ledger.attempts,
-                       ledger.request_id
-                {_JOINED} WHERE NOT {_IS_UNCHANGED}""",
-            _unchanged_arguments(self.purpose),
-        )
+        cursor = self.connection.execute(_WITH_LEDGER)
         while rows := cursor.fetchmany(10_000):
             for row in rows:
                 *listed, status, code, reason, attempts, known_id = row
                 known = None if status is None else _Known(Status(status), code, reason, attempts or 0, known_id)
                 yield _Row(*[*listed, known])
-
-
-def _compare(listing: pa.Table, ledger: pa.Table, purpose: Purpose) -> _Comparison:
-    connection = _connect(listing, ledger)
-    connection.register("wanted", _wanted(purpose))
-    unchanged = connection.execute(
-        f"SELECT listing.media_type, count(*) {_JOINED} WHERE {_IS_UNCHANGED} GROUP BY ALL ORDER BY ALL",
-        _unchanged_arguments(purpose),
-    ).fetchall()
-    return _Comparison(connection, unchanged, purpose)
-
-
-def _connect(listing: pa.Table, ledger: pa.Table) -> duckdb.DuckDBPyConnection:
-    # A progress bar would be drawn into the task's log.
-    connection = duckdb.connect()
-    connection.execute("SET enable_progress_bar = false")
-    connection.register("listing", listing)
-    connection.register("ledger", ledger)
-    return connection
-
-
-def _unchanged_arguments(purpose: Purpose) -> list[object]:
-    # A forced run embeds everything again, but not what it has itself embedded before it was cleared.
-    return [not purpose.force, purpose.run_id]
 
 
 def _wanted(purpose: Purpose) -> pa.Table:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 _MOST_TRIES = 40
 _LONGEST_WAIT_SECONDS = 3.0
 _PARALLEL_READS = 8
+_PARALLEL_COPIES = 4
 
 
 class TableBusyError(Exception):
@@ -120,21 +122,41 @@ class Tables:
 
         An absent ledger is empty. One that can't be read raises: what is unknown must not be taken for new.
         """
-        names = list(columns) if columns is not None else LEDGER_SCHEMA.names
-        schema = pa.schema([LEDGER_SCHEMA.field(name) for name in names])
+        parts: list[pa.Table] = []
+        self.copy_ledger(model_name, uri_prefixes, parts.append, columns)
+        return pa.concat_tables([_ledger_schema(columns).empty_table(), *parts])
+
+    def copy_ledger(
+        self,
+        model_name: str,
+        uri_prefixes: Sequence[str] | None,
+        write: Callable[[pa.Table], object],
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        """Hand over what :meth:`read_ledger` returns in parts of at most a row group, one call of ``write`` after another.
+
+        So a ledger that does not fit into memory is read by several threads all the same.
+        """
         table = self._open(self.ledger_uri)
         if table is None:
-            return schema.empty_table()
+            return
+        names = _ledger_schema(columns).names
         files = Files(self.ledger_uri, self._options, _LEDGER)
         prefixes = None if uri_prefixes is None else tuple(uri_prefixes)
+        one_at_a_time = Lock()
+
+        def copy(file: File) -> None:
+            for rows in files.read_groups(file, names, _below(prefixes)):
+                with one_at_a_time:
+                    write(rows)
+
         wanted = [
             file
             for file in files.of(table)
             if file.partition_values["model"] == model_name and file.may_hold_prefix(prefixes)
         ]
-        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            parts = list(pool.map(lambda file: files.read(file, names, _below(prefixes)), wanted))
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+        with ThreadPoolExecutor(_PARALLEL_COPIES) as pool:
+            list(pool.map(copy, wanted))
 
     def ledger_rows(self, model_name: str, uris: Sequence[str]) -> pa.Table:
         """Return the ledger's rows of some media objects with a model.
@@ -421,6 +443,10 @@ def _widened(table: DeltaTable, layout: Layout) -> DeltaTable:
     if missing:
         table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
     return table
+
+
+def _ledger_schema(columns: Sequence[str] | None) -> pa.Schema:
+    return LEDGER_SCHEMA if columns is None else pa.schema([LEDGER_SCHEMA.field(name) for name in columns])
 
 
 def _among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:
