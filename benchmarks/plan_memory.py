@@ -14,7 +14,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,23 +54,29 @@ class ListingClient:
     def head_bucket(self, **_: Any) -> dict[str, Any]:
         return {}
 
-    def get_paginator(self, _: str) -> ListingClient:
-        return self
-
-    def paginate(self, **_: Any) -> Iterator[dict[str, Any]]:
+    def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
         now = datetime(2026, 11, 1, tzinfo=UTC)
-        for start in range(0, self._objects, 1000):
-            yield {
-                "Contents": [
-                    {
-                        "Key": f"library/2026/{number // 1000:05d}/interview with guest {number:08d}.mp4",
-                        "ETag": f'"{number:032x}"',
-                        "Size": 10_000_000 + number,
-                        "LastModified": now,
-                    }
-                    for number in range(start, min(start + 1000, self._objects))
-                ]
-            }
+        start = int(asked.get("ContinuationToken", 0))
+        if "StartAfter" in asked:
+            start = bisect_right(range(self._objects), asked["StartAfter"], key=key_of)
+        end = min(start + 1000, self._objects)
+        return {
+            "Contents": [
+                {
+                    "Key": key_of(number),
+                    "ETag": f'"{number:032x}"',
+                    "Size": 10_000_000 + number,
+                    "LastModified": now,
+                }
+                for number in range(start, end)
+            ],
+            "IsTruncated": end < self._objects,
+            "NextContinuationToken": str(end),
+        }
+
+
+def key_of(number: int) -> str:
+    return f"library/2026/{number // 1000:05d}/interview with guest {number:08d}.mp4"
 
 
 def storage(environment: dict[str, str]) -> Storage:
