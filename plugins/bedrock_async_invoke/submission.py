@@ -242,7 +242,8 @@ class SubmissionWindow:
         self._observe_ends(in_flight, began)
         self._in_flight, self._looked_at = in_flight, began
         self._failed_looks = 0
-        if self._settle(known):
+        # Those that are being started have an answer to come, or are asked for again when it is lost.
+        if self._settle(one for one in known if one.request_id not in self._starting):
             # An answer was lost, but not the call: that is no reason to give up.
             self._succeeded()
 

@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 _TICKETS_EVERY_SECONDS = 2.0
 _LONGEST_STEP_SECONDS = 5.0
 _OTHERS_TURN_SECONDS = 0.5
+_TURN_SECONDS_FOR_EACH = 0.1
 _LOOK_FOR_ENDED_SECONDS = 2.0
 CALLS_AT_ONCE = 8
 """Start calls that are under way at once: Bedrock takes tenths of a second for each."""
@@ -166,11 +167,16 @@ class Submitter:
         :raises _ServiceFailingError: when Bedrock could not be reached too many times in a row.
         """
         if not self._lock.acquire(blocking=False):
-            return _OTHERS_TURN_SECONDS
+            return self._until_ones_turn()
         try:
             return self._step(is_going_on)
         finally:
             self._lock.release()
+
+    def _until_ones_turn(self) -> float:
+        """Return how long who is not at it waits: however many they are, about ten of them ask in a second."""
+        mean = max(_OTHERS_TURN_SECONDS, _TURN_SECONDS_FOR_EACH * len(self._batches))
+        return min(mean, _LONGEST_STEP_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - to spread them
 
     def _step(self, is_going_on: Callable[[], bool]) -> float:
         if self._lease is not None and not self._lease.hold():

@@ -98,6 +98,15 @@ def test_an_invocation_that_the_list_showed_before_its_start_had_an_answer_is_co
     assert start_all(subject, 1) == ["r1", "r2"]
 
 
+def test_what_is_being_started_is_not_taken_for_somebody_elses():
+    subject = window(1)
+    subject.listed(0, [], 0)
+    subject.starting("r0")
+    subject.listed(1, [adopted("r0")], 1)
+    subject.started(started("r0"), is_listed=True)
+    assert subject.outcomes["r0"].outcome is Outcome.STARTED
+
+
 def test_throttled_calls_that_were_under_way_together_shrink_the_window_once():
     subject = window(40, max_in_flight=30)
     subject.listed(20, [], 0)
