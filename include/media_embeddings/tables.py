@@ -41,7 +41,8 @@ from media_embeddings.schemas import (
     embeddings_schema,
 )
 from media_embeddings.storage import join_uri
-from media_embeddings.table_files import File, Files, Layout, now
+from media_embeddings.table_files import File, Files
+from media_embeddings.table_layout import Layout, now
 
 logger = logging.getLogger(__name__)
 
