@@ -7,10 +7,10 @@ there are.
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,8 @@ from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem, PyFileSystem
 
 from media_embeddings.table_layout import FILE_BYTES, ROW_GROUP_BYTES, Layout, now, rows_within
+
+logger = logging.getLogger(__name__)
 
 # What the encoder writes is at most a page of 1 MiB.
 _MOST_WRITES_BEHIND = 16
@@ -97,7 +99,10 @@ class FileWriter:
 
     def abandon(self) -> None:
         """Close the file without a use for it: it is in no commit."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            logger.warning("%s was given up, and could not be closed: %s", self._path, error)
 
     def close(self) -> AddAction:
         """Finish the file, and return what a commit has to add."""
@@ -163,11 +168,10 @@ class RollingWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with ExitStack() as stack:
-            stack.callback(self._encoder.shutdown)
-            for rolling in self._partitions.values():
-                if rolling.file is not None:
-                    stack.callback(rolling.file.abandon)
+        self._encoder.shutdown()
+        for rolling in self._partitions.values():
+            if rolling.file is not None:
+                rolling.file.abandon()
 
     def _encode(self, values: tuple[str, ...]) -> None:
         rolling = self._partitions[values]

@@ -81,7 +81,7 @@ def _is_middle(document: Any) -> bool:
     while isinstance(document, simdjson.Object):
         if len(document) != 1:
             return False
-        document = next(iter(document.values()))
+        document = document[next(iter(document))]
     return isinstance(document, simdjson.Array)
 
 
