@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Fewer than an S3 client has connections.
 _PARALLEL_READS = 8
-_CHUNK_BYTES = 2 * 1024**2
+_CHUNK_BYTES = 512 * 1024
 # Of outputs, whose vectors take up about a fifth of their text.
 _BYTES_UNDER_WAY = 192 * 1024**2
 
