@@ -22,7 +22,6 @@ import time
 from statistics import median
 from typing import Any
 
-import pandas as pd
 import simdjson
 
 from benchmarks.made_batch import (
@@ -69,6 +68,9 @@ def parse(storage: Storage, form: str, objects: int) -> tuple[int, float]:
 
 def naive(storage: Storage, form: str, objects: int, run: str) -> int:
     """Do it as a script would: json, a data frame, Parquet; return how many bytes of outputs were read."""
+    # Not at the top, so that it takes no memory in the merge's process.
+    import pandas as pd
+
     frames, size = [], 0
     for number, content in enumerate(contents(storage, form, objects)):
         rows: list[dict[str, Any]] = json.loads(content)["data"]

@@ -26,6 +26,7 @@ def main(sizes: list[int]) -> None:
         os.environ.update(running.environment)
         server = Server.of(running)
         upload_outputs(server.storage, FORM, max(sizes) * 1024**2)
+        empty = in_a_process(server, merge, "memory-0", make_batch(server.storage, FORM, 0, "memory-0")).peak_mebibytes
         peaks: dict[int, float] = {}
         of_one = len(
             server.storage.read(f"s3://benchmark-vectors/work/outputs/{FORM.replace(' ', '-')}/00000/output.json")
@@ -46,7 +47,7 @@ def main(sizes: list[int]) -> None:
                 value=peak,
                 unit="MiB",
                 baseline=", ".join(f"{peaks[other]:.0f} MiB for {other} MiB" for other in sizes if other != size),
-                limit="a process that has imported what a merge needs and read nothing",
+                limit=f"a merge of an empty batch: {empty:.0f} MiB",
                 command=COMMAND,
                 conditions=f"{machine()}; largest resident size of the merge's process; outputs of {of_one / 1024**2:.0f} MiB",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
@@ -90,3 +90,13 @@ def in_order(
             budget.give_up()
             for future in under_way:
                 future.cancel()
+
+
+def ahead(items: Iterator[Item]) -> Generator[Item]:
+    """Yield what an iterator yields, of which the next one is made in a thread while the last one is worked on."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[Item | object] = pool.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]

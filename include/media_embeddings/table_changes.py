@@ -169,12 +169,14 @@ class Change:
         """
         holding = self._holding(table)
         replaced = pa.concat_tables([self._held[file.path] for file in holding]) if holding else None
-        added = self._new.written(replaced)
+        with ThreadPoolExecutor(1) as pool:
+            rests = pool.submit(self._rests_written, holding)
+            added = self._new.written(replaced)
         removed = [
             RemoveAction(file.path, True, now(), file.size_bytes, dict(file.partition_values)) for file in holding
         ]
         table.create_write_transaction(
-            [*added, *self._rests_written(holding), *removed],
+            [*added, *rests.result(), *removed],
             "append",
             table.schema(),
             partition_by=list(self._files.layout.partitions),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,7 +16,10 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from media_embeddings.file_writing import FileWriter, RollingWriter, file_system
+from media_embeddings.in_order import ahead
 from media_embeddings.table_layout import FILE_BYTES, Layout, rows_within
+
+_LEAST_ROWS_A_SLICE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Files:
             for group in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
-                    rows = rows.filter(condition(rows))
+                    rows = _where(rows, condition(rows))
                 yield self._completed(rows, columns, file)
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
@@ -114,9 +119,11 @@ class Files:
 
         Returns what a commit has to add: nothing where there are no such rows.
         """
-        parts = (part for part in self._row_groups(file, self.layout.schema.names, condition) if part.num_rows)
-        first = next(parts, None)
-        return [] if first is None else [self._written(chain([first], parts), file.partition_values)]
+        groups = ahead(self._row_groups(file, self.layout.schema.names, condition))
+        with closing(groups):
+            parts = (part for part in groups if part.num_rows)
+            first = next(parts, None)
+            return [] if first is None else [self._written(chain([first], parts), file.partition_values)]
 
     def rolling(self) -> RollingWriter:
         """Return a writer of new files for rows that come in order."""
@@ -131,6 +138,15 @@ class Files:
             file.abandon()
             raise
         return file.close()
+
+
+def _where(rows: pa.Table, condition: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows for which the condition holds; as slices, where that are few, since vectors are heavy to copy."""
+    holds = np.concatenate([[False], condition.to_numpy(zero_copy_only=False), [False]])
+    starts, ends = np.flatnonzero(np.diff(holds.astype(np.int8))).reshape(-1, 2).T.tolist()
+    if len(starts) * _LEAST_ROWS_A_SLICE > rows.num_rows:
+        return rows.filter(condition)
+    return pa.concat_tables([rows.slice(0, 0), *(rows.slice(at, to - at) for at, to in zip(starts, ends, strict=True))])
 
 
 def _partitions(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[dict[str, str], pa.Table]]:

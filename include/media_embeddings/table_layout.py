@@ -14,7 +14,7 @@ import pyarrow as pa
 
 FILE_BYTES = 128 * 1024**2
 """How much a file holds at most, as Arrow has it in memory; more only if one object has more."""
-ROW_GROUP_BYTES = 32 * 1024**2
+ROW_GROUP_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True)
