@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media_embeddings.in_order import in_order
+from media_embeddings.in_order import ahead, in_order
 
 
 class Observed:
@@ -93,3 +93,33 @@ def test_items_are_asked_for_only_as_the_results_are_taken():
     with closing(in_order(lambda place, _: place, items(), threads=2, most_bytes=1)) as results:
         next(results)
         assert len(asked) < 100
+
+
+def test_the_next_item_is_made_while_the_last_one_is_worked_on_and_no_further():
+    made = threading.Semaphore(0)
+
+    def items():
+        for number in range(20):
+            yield number
+            made.release()
+
+    found = []
+    with closing(ahead(items())) as numbers:
+        for number in numbers:
+            if number < 18:
+                # The following one is made without being asked for.
+                assert made.acquire(timeout=20)
+            found.append(number)
+    assert found == list(range(20))
+
+
+def test_an_error_while_the_next_item_is_made_is_raised_in_its_place():
+    def items():
+        yield 0
+        raise RuntimeError("the second")
+
+    numbers = ahead(items())
+    assert next(numbers) == 0
+    with pytest.raises(RuntimeError, match="the second"):
+        next(numbers)
+    assert list(ahead(iter([]))) == []
