@@ -209,9 +209,14 @@ class Change:
         """Return what is to be added for the other rows of the files that go."""
         unwritten = [file for file in holding if file.path not in self._rests]
         with ThreadPoolExecutor(_PARALLEL_REWRITES) as pool:
-            rests = pool.map(lambda file: self._files.write_rest(file, but(file.uris_within(self._uris))), unwritten)
+            rests = pool.map(self._rest_written, unwritten)
             self._rests |= dict(zip([file.path for file in unwritten], rests, strict=True))
         return [add for file in holding for add in self._rests[file.path]]
+
+    def _rest_written(self, file: File) -> list[AddAction]:
+        if self._held[file.path].num_rows == file.rows:
+            return []
+        return self._files.write_rest(file, but(file.uris_within(self._uris)))
 
 
 def among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:

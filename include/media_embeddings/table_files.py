@@ -32,6 +32,8 @@ class File:
     first_uri: str | None
     """The least ``media_uri`` in it; None where the log does not say, as after some other engines' writes."""
     last_uri: str | None
+    rows: int | None = None
+    """How many rows it has; None where the log does not say."""
 
     def uris_within(self, uris: Sequence[str]) -> Sequence[str]:
         """Return those of some sorted URIs that the file may hold."""
@@ -68,6 +70,7 @@ class Files:
                 {name: row[f"partition.{name}"] for name in self.layout.partitions},
                 row.get("min.media_uri"),
                 row.get("max.media_uri"),
+                row.get("num_records"),
             )
 
     def read(

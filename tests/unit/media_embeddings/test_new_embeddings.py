@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from media_embeddings import file_writing
+from media_embeddings.table_files import Files
 from media_embeddings.tables import Tables
 from tests.unit.media_embeddings.test_tables import DIMENSION, MODEL, commit, content, files, rows
 
@@ -96,6 +97,23 @@ def test_objects_that_come_out_of_order_land_as_well(tables):
         "s3://b/b": [(0, "e2"), (1, "e2")],
         "s3://b/c": [(0, "e1")],
     }
+
+
+def test_of_a_file_whose_objects_are_all_replaced_no_vector_is_read(tables, monkeypatch):
+    stream(tables, {"s3://b/a": 3, "s3://b/b": 2}, "1")
+    read = []
+    original = Files.read
+
+    def observed(self, file, columns, condition=None):
+        read.append(columns)
+        return original(self, file, columns, condition)
+
+    monkeypatch.setattr(Files, "read", observed)
+    monkeypatch.setattr(Files, "write_rest", lambda *_: pytest.fail("there is no rest"))
+    made = stream(tables, {"s3://b/a": 1, "s3://b/b": 1, "s3://b/c": 1}, "2", tag="e2")
+
+    assert (made.replaced, read) == (2, [["media_uri"]])
+    assert content(tables) == {f"s3://b/{name}": [(0, "e2")] for name in "abc"}
 
 
 def test_vectors_of_another_length_an_object_that_comes_again_and_a_segment_that_is_there_twice_are_refused(tables):
