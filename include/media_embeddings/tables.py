@@ -33,6 +33,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow.fs import FileSelector, PyFileSystem
 
 from media_embeddings.ledger_rules import amended_ledger, standing
+from media_embeddings.models import model_named, model_names
 from media_embeddings.schemas import (
     EMBEDDINGS_PARTITIONS,
     INVOCATIONS_SCHEMA,
@@ -98,6 +99,17 @@ class Tables:
     def embeddings_uri(self, model_name: str) -> str:
         """Return where the embeddings table of a model lies."""
         return join_uri(self._root, "embeddings", model_name)
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """Return where each table lies that there may be, and how it is laid out: embeddings first, then the other two."""
+        embeddings = {
+            self.embeddings_uri(name): Layout(
+                embeddings_schema(model_named(name).dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index")
+            )
+            for name in model_names()
+        }
+        return embeddings | {self.ledger_uri: _LEDGER, self.invocations_uri: _INVOCATIONS}
 
     def commit_embeddings(self, model_name: str, dimension: int, rows: pa.Table, commit_id: str) -> Commit:
         """Replace all rows of every ``media_uri`` in ``rows``, in one commit; objects that are new are appended.
