@@ -32,7 +32,7 @@ CREATE TABLE held (model VARCHAR, media_uri VARCHAR, rows BIGINT, numbers BIGINT
                    first_request VARCHAR, last_request VARCHAR, first_etag VARCHAR, last_etag VARCHAR,
                    embedded_at TIMESTAMPTZ);
 CREATE TABLE invocations (request_id VARCHAR, outcome VARCHAR, recorded_at TIMESTAMPTZ);
-CREATE TABLE stored (uri VARCHAR, request_id VARCHAR, bytes BIGINT, written_at TIMESTAMPTZ);
+CREATE TABLE stored (kind VARCHAR, uri VARCHAR, belongs_to VARCHAR, bytes BIGINT, written_at TIMESTAMPTZ);
 CREATE VIEW objects AS
     SELECT model, media_uri, sum(rows)::BIGINT AS rows, sum(numbers)::BIGINT AS numbers, max(last_number) AS last_number,
            sum(number_sum)::BIGINT AS number_sum, min(first_request) AS request_id, max(last_request) AS other_request,
@@ -69,9 +69,9 @@ class Evidence:
         """Take in rows of the invocations table, with request id, outcome and time."""
         self._insert("INSERT INTO invocations SELECT * FROM given", rows)
 
-    def add_stored(self, rows: pa.Table) -> None:
-        """Take in objects on S3: URI, the request id in their names, bytes, and when they were written."""
-        self._insert("INSERT INTO stored SELECT * FROM given", rows)
+    def add_stored(self, kind: str, rows: pa.Table) -> None:
+        """Take in objects on S3: URI, the request or run that they belong to, bytes, and when they were written."""
+        self._insert("INSERT INTO stored SELECT ?, * FROM given", rows, kind)
 
     def _insert(self, statement: str, rows: pa.Table, *arguments: object) -> None:
         self.connection.register("given", rows)
