@@ -174,3 +174,20 @@ class Maintenance:
             return self._storage.read_json(self._part(name))
         except ObjectNotFoundError:
             return None
+
+
+def maintain(
+    root: TableRoot, storage_of: Callable[[Library], Storage], run_id: str, options: Options | None = None
+) -> MaintenanceReport:
+    """Make a whole upkeep of one root, and return its report; after a check that fails nothing is deleted."""
+    made = Maintenance(root, storage_of, run_id, options)
+    made.survey()
+    made.compact()
+    try:
+        made.check()
+    except InconsistentTablesError:
+        logger.exception("Nothing is deleted")
+    else:
+        made.expire()
+        made.vacuum()
+    return made.report()

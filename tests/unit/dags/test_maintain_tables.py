@@ -1,5 +1,7 @@
 """The wiring of the DAG of upkeep: what people and the scheduler rely on."""
 
+from itertools import pairwise
+
 import pytest
 
 STEPS = ["survey", "compact", "check", "expire", "vacuum", "report"]
@@ -12,7 +14,7 @@ def dag(dag_bag):
 
 
 def test_the_steps_follow_each_other_and_only_the_report_comes_whatever_happens(dag):
-    for step, following in zip(STEPS, STEPS[1:], strict=False):
+    for step, following in pairwise(STEPS):
         assert dag.task_dict[f"demo.{step}"].downstream_task_ids == {f"demo.{following}"}
     assert {task_id: task.trigger_rule.value for task_id, task in dag.task_dict.items()} == {
         f"demo.{step}": "all_done" if step == "report" else "all_success" for step in STEPS
