@@ -33,7 +33,7 @@ from media_embeddings.upkeep.kept_tables import KeptTable
 logger = logging.getLogger(__name__)
 
 _GRACE = timedelta(days=1)
-_SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 30.0
 _MOST_LOOKED_AT_AGAIN = 1000
 _SHOWN = 20
 
@@ -57,8 +57,8 @@ class Defect(StrEnum):
 REMEDIES: dict[Defect, str] = {
     Defect.FILE_ABSENT: "restore the file from a bucket version or a backup, or remove it from the log with "
     "DeltaTable.repair(); its objects then show as rows_missing",
-    Defect.ROWS_MISSING: "run embed_media with force and the object's prefix; while its raw output is there, that is not "
-    "needed: delete the object's row from the ledger, and the next run takes the output",
+    Defect.ROWS_MISSING: "run embed_media with force and the object's prefix, which is paid for; its raw output, if it has not "
+    "expired before, is kept",
     Defect.NOT_IN_LEDGER: "let embed_media run: it finds the rows and mends the ledger",
     Defect.DELETED_WITH_ROWS: "let embed_media run with deletions: on; if the rows stay, delete them from the table",
     Defect.MIXED_CONTENTS: "run embed_media with force and the object's prefix: all its rows are replaced",
@@ -116,7 +116,7 @@ def check(
     keeper: Tables,
     *,
     vectors: bool = False,
-    settle_seconds: float = _SETTLE_SECONDS,
+    settle_seconds: float = SETTLE_SECONDS,
     grace: timedelta = _GRACE,
 ) -> Check:
     """Compare ledger and embeddings, object by object.

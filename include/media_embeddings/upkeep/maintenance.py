@@ -17,7 +17,7 @@ from media_embeddings.models import model_names
 from media_embeddings.storage import ObjectNotFoundError, Storage, join_uri
 from media_embeddings.tables import Tables
 from media_embeddings.upkeep.compaction import compact
-from media_embeddings.upkeep.consistency import check
+from media_embeddings.upkeep.consistency import SETTLE_SECONDS, check
 from media_embeddings.upkeep.evidence import collected
 from media_embeddings.upkeep.expiry import NOTHING, Expirer, Expiry
 from media_embeddings.upkeep.kept_tables import KeptTable, kept_tables
@@ -56,6 +56,8 @@ class Maintenance:
     :param run_id: names the upkeep, and the folder of its reports.
     """
 
+    settle_seconds = SETTLE_SECONDS
+
     def __init__(
         self, root: TableRoot, storage_of: Callable[[Library], Storage], run_id: str, options: Options | None = None
     ) -> None:
@@ -85,7 +87,12 @@ class Maintenance:
 
         :raises InconsistentTablesError: with what is wrong and what to do about it.
         """
-        found = check(self._tables(), self._keeper(), vectors=self._options.check_vectors)
+        found = check(
+            self._tables(),
+            self._keeper(),
+            vectors=self._options.check_vectors,
+            settle_seconds=self.settle_seconds,
+        )
         self._write("check", found.as_dict())
         if found.problems:
             raise InconsistentTablesError("; ".join(found.problems))

@@ -18,7 +18,7 @@ from media_embeddings.upkeep.consistency import check
 from media_embeddings.upkeep.kept_tables import KeptTable
 from media_embeddings.upkeep.vacuuming import vacuum
 from tests.integration.media_embeddings.test_concurrency import going_on
-from tests.integration.media_embeddings.test_tables_on_s3 import WRITERS, embedded, options, run_writers
+from tests.integration.media_embeddings.test_tables_on_s3 import WRITERS, embedded, options, run_writers, write
 from tests.unit.media_embeddings.test_tables import DIMENSION, MODEL, Status, entry, ledger_table, rows
 
 SMALL = FileBytes(file=4_000, commit=100_000)
@@ -90,9 +90,10 @@ def test_merges_and_upkeep_at_once_leave_the_rows_that_merges_alone_leave(stack,
     read_whole_objects(root)
 
 
-def test_after_compaction_and_vacuum_only_the_files_of_the_table_are_left_and_all_rows(root, tmp_path, monkeypatch):
+def test_after_compaction_and_vacuum_only_the_files_of_the_table_are_left_and_all_rows(root, monkeypatch):
     begin(root)
-    run_writers(root, tmp_path / "writer.py")
+    for writer in WRITERS[:4]:
+        write(root, writer)
     embeddings, _ = kept(root)
     before = embedded(root)
     written_but_never_committed = embeddings.files.write(rows({"s3://b/killed": 2}))
