@@ -9,6 +9,8 @@ from typing import Any
 STEPS = ("survey", "compact", "check", "expire", "vacuum")
 """The steps of an upkeep, in their order; the report follows."""
 
+_DELETING = ("expire", "vacuum")
+
 USD_A_GIB_AND_MONTH = 0.023
 """S3 Standard in us-east-1, first 50 TB; https://aws.amazon.com/s3/pricing/"""
 
@@ -124,7 +126,9 @@ def make_report(tables: str, run_id: str, parts: Mapping[str, Part | None], *, d
     check, compaction = parts["check"] or {}, parts["compact"] or {}
     expired, vacuumed = parts["expire"] or {}, parts["vacuum"] or {}
     problems = [*check.get("problems", ())]
-    problems += [f"{step} did not end: see its log, and clear it" for step in STEPS if parts[step] is None]
+    # What follows a failed check is not run.
+    missing = [step for step in STEPS if parts[step] is None and not (problems and step in _DELETING)]
+    problems += [f"{step} did not end: see its log, and clear it" for step in missing]
     removed = sum(one["bytes"] for one in (*expired.values(), *vacuumed.values()))
     return MaintenanceReport(
         tables=tables,
@@ -145,6 +149,8 @@ def make_report(tables: str, run_id: str, parts: Mapping[str, Part | None], *, d
 
 
 def _notices(check: Part, compaction: Part) -> Iterator[str]:
+    if check.get("problems"):
+        yield "nothing was deleted, since ledger and tables do not agree; put that right and clear check"
     if number := check.get("in_flight"):
         yield f"{number} objects were written within a day and are not in the ledger yet: a run is at them, or the next one is"
     for name, made in compaction.items():

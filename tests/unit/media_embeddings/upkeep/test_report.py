@@ -46,12 +46,13 @@ def test_what_is_inconsistent_fails_it_and_stands_first():
     made = report(check={"in_flight": 0, "problems": ["1 x rows_missing: do this"]}, expire=None, vacuum=None)
 
     assert not made.succeeded
-    assert made.problems == (
-        "1 x rows_missing: do this",
-        "expire did not end: see its log, and clear it",
-        "vacuum did not end: see its log, and clear it",
-    )
+    assert made.problems == ("1 x rows_missing: do this",)
+    assert made.notices[0].startswith("nothing was deleted")
     assert made.as_markdown().index("1 x rows_missing") < made.as_markdown().index("before and after")
+
+
+def test_a_step_that_did_not_end_fails_it():
+    assert report(vacuum=None).problems == ("vacuum did not end: see its log, and clear it",)
 
 
 def test_what_upkeep_leaves_to_the_next_one_is_said_and_fails_nothing():
