@@ -108,7 +108,9 @@ def _bytes_a_row(table: KeptTable, files: Sequence[CountedFile]) -> float:
     largest = max(files, key=lambda one: one.rows, default=None)
     if largest is None or largest.rows == 0:
         return 1.0
-    rows = table.files.read(largest.file, table.layout.schema.names)
+    first = largest.file.first_uri
+    some = None if first is None else (first, first)
+    rows = table.files.read(largest.file, table.layout.schema.names, between=some)
     return max(1.0, float(rows.nbytes) / float(rows.num_rows))
 
 

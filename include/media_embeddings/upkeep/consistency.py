@@ -29,6 +29,7 @@ from media_embeddings.upkeep.evidence import (
     no_evidence,
 )
 from media_embeddings.upkeep.kept_tables import KeptTable
+from media_embeddings.upkeep.reading import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -226,28 +227,42 @@ def _file_findings(table: KeptTable, *, vectors: bool) -> Iterator[Finding]:
     for file in files:
         if file.path not in there:
             yield Finding(Defect.FILE_ABSENT, table.name, f"{table.uri}/{file.path}")
-        elif is_embeddings(table) and not _vectors_are_right(table, file, read=vectors):
+    if not is_embeddings(table):
+        return
+    files = [file for file in files if file.path in there]
+    right = read_ahead(lambda file: _vectors_are_right(table, file), files)
+    if vectors:
+        # One at a time: each is as large as its file.
+        right = (footer and _numbers_are_right(table, file) for footer, file in zip(right, files, strict=True))
+    for file, is_right in zip(files, right, strict=True):
+        if not is_right:
             yield Finding(Defect.WRONG_VECTORS, model_of(table), f"{table.uri}/{file.path}")
 
 
-def _vectors_are_right(table: KeptTable, file: File, *, read: bool) -> bool:
-    """Return whether every row has a vector of the table's dimension; by the footer's counts unless it is to be read."""
-    dimension = int(table.layout.schema.metadata[b"embedding_dimension"])
-    if not read:
-        metadata = table.files.metadata(file)
-        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-        return all(
-            group.column(number).num_values == group.num_rows * dimension
-            for group in groups
-            for number in range(group.num_columns)
-            if group.column(number).path_in_schema.startswith("embedding.")
-        )
+def _vectors_are_right(table: KeptTable, file: File) -> bool:
+    """Return whether there are as many numbers as vectors of the table's dimension have, by the file's footer."""
+    metadata = table.files.metadata(file)
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return all(
+        group.column(number).num_values == group.num_rows * _dimension(table)
+        for group in groups
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.startswith("embedding.")
+    )
+
+
+def _numbers_are_right(table: KeptTable, file: File) -> bool:
+    """Return whether every row has a vector of the table's dimension, and all its numbers are finite."""
     column = table.files.read(file, ["embedding"])["embedding"]
     lengths = pc.list_value_length(column)
     numbers = pc.list_flatten(column)
     return bool(
         column.null_count == 0
-        and pc.all(pc.equal(lengths, dimension), min_count=0).as_py()
+        and pc.all(pc.equal(lengths, _dimension(table)), min_count=0).as_py()
         and numbers.null_count == 0
         and pc.all(pc.is_finite(numbers), min_count=0).as_py()
     )
+
+
+def _dimension(table: KeptTable) -> int:
+    return int(table.layout.schema.metadata[b"embedding_dimension"])

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from media_embeddings.upkeep.kept_tables import KeptTable
+from media_embeddings.upkeep.reading import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def no_evidence() -> Iterator[Evidence]:
 
 @contextmanager
 def collected(tables: Sequence[KeptTable], *, absent: frozenset[str] = frozenset()) -> Iterator[Evidence]:
-    """Give what ledger and embeddings say of every object, a file in memory at a time.
+    """Give what ledger and embeddings say of every object, a few files in memory at a time.
 
     :param absent: URIs of files that are not to be read, since they are not there.
     """
@@ -129,6 +130,5 @@ def _rows(table: KeptTable, absent: frozenset[str]) -> Iterator[pa.Table]:
     if opened is None:
         return
     columns = {"media": LEDGER_COLUMNS, "invocations": _INVOCATION_COLUMNS}.get(table.name, SEGMENT_COLUMNS)
-    for file in table.files.of(opened):
-        if f"{table.uri}/{file.path}" not in absent:
-            yield table.files.read(file, columns)
+    files = (file for file in table.files.of(opened) if f"{table.uri}/{file.path}" not in absent)
+    yield from read_ahead(lambda file: table.files.read(file, columns), files)
