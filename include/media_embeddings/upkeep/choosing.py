@@ -90,9 +90,47 @@ def _units(files: Sequence[CountedFile], sizes: Sizes) -> Iterator[_Unit]:
         elif whole.rows <= sizes.most:
             yield whole
         else:
-            # Too much for one commit: its small files are gathered among themselves, the large ones stay.
-            yield from (_Unit((one,)) for one in group if one.rows < sizes.small or not _has_range(one))
+            yield from _units_of_many(group, sizes)
             yield _BARRIER
+
+
+def _units_of_many(files: Sequence[CountedFile], sizes: Sizes) -> Iterator[_Unit]:
+    """Yield what may be written anew of overlapping files that are too many for one commit.
+
+    They are taken as runs, in each of which no two files overlap, so that a replacement has to look into one file of each.
+    Where there are more of them than need be, the smallest are made one; else the small files are gathered.
+    """
+    runs = sorted(_runs(files), key=lambda run: run.rows)
+    # No more are left when neighbours that fit into one commit are made one.
+    if len(runs) <= 2 * ceil(sum(run.rows for run in runs) / sizes.most) + 1:
+        yield from (_Unit((one,)) for one in files if one.rows < sizes.small or not _has_range(one))
+        return
+    gathered: list[_Unit] = []
+    for run in (*runs, None):
+        if run is None or sum(one.rows for one in gathered) + run.rows > sizes.most:
+            if len(gathered) > 1:
+                yield _Unit(tuple(file for one in gathered for file in one.files))
+                yield _BARRIER
+            gathered = []
+        if run is not None:
+            gathered.append(run)
+
+
+def _runs(files: Sequence[CountedFile]) -> list[_Unit]:
+    """Return files in as few runs as possible, in each of which no two overlap.
+
+    :param files: in the order of their ranges.
+    """
+    runs: list[list[CountedFile]] = []
+    for one in files:
+        first = _range(one)[0]
+        # The run that ends nearest before it, so that what was written as one run is found as one.
+        fitting = [run for run in runs if _range(run[-1])[1] <= first]
+        if fitting:
+            max(fitting, key=lambda run: _range(run[-1])[1]).append(one)
+        else:
+            runs.append([one])
+    return [_Unit(tuple(run)) for run in runs]
 
 
 def _entangled(files: Sequence[CountedFile]) -> Iterator[list[CountedFile]]:

@@ -50,9 +50,24 @@ def test_files_that_share_only_the_object_at_their_border_do_not_overlap():
 
 
 def test_of_more_overlapping_files_than_a_commit_takes_only_the_small_ones_are_gathered():
-    large = [file(number, 90 + number, 16) for number in range(5)]
+    large = [file(number, 90 + number, 30) for number in range(3)]
 
-    assert chosen(*large, file(1, 80, 2), file(3, 70, 2)) == [[5, 6]]
+    assert chosen(*large, file(1, 80, 2), file(3, 70, 2)) == [[3, 4]]
+
+
+def test_very_many_overlapping_files_become_few_runs_that_overlap_only_each_other():
+    files = [file(number, 900 + number, 16) for number in range(20)]
+
+    sets = choose_rewrites(files, SIZES)
+
+    assert [len(each) for each in sets] == [4] * 5
+
+
+def test_a_run_of_good_files_is_not_written_anew_because_of_the_small_runs_beside_it():
+    run = [file(100 * number, 100 * number + 99, 16) for number in range(4)]
+    nightly = [file(number, 390 + number, 4) for number in range(8)]
+
+    assert chosen(*run, *nightly) == [list(range(4, 12))]
 
 
 def test_files_of_different_partitions_are_never_in_one_set():
