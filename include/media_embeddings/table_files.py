@@ -102,35 +102,27 @@ class Files:
             return pq.read_metadata(source)
 
     def read(
-        self,
-        file: File,
-        columns: Sequence[str],
-        condition: Callable[[pa.Table], pa.Array] | None = None,
-        *,
-        between: tuple[str, str] | None = None,
+        self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
     ) -> pa.Table:
-        """Return columns of the rows for which a condition holds, in the file's order.
+        """Return columns of the rows for which a condition holds, in the file's order."""
+        wanted = pa.schema([self.layout.schema.field(name) for name in columns])
+        return pa.concat_tables([wanted.empty_table(), *self.groups(file, columns, condition)])
 
-        :param between: the least and the greatest ``media_uri`` that the condition may hold for: what of the file lies
-            outside is not fetched.
-        """
-        schema = self.layout.schema
+    def groups(
+        self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield what :meth:`read` returns, a row group at a time."""
         with (
             self._filesystem.open_input_file(file.path) as source,
             pq.ParquetFile(source, pre_buffer=False) as parquet,
         ):
             stored = set(parquet.schema_arrow.names)
-            parts = []
             for group in range(parquet.num_row_groups):
-                if between is not None and not _reaches(parquet.metadata.row_group(group), between):
-                    continue
                 names = [name for name in {*columns, "media_uri"} if name in stored]
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
                     rows = rows.filter(condition(rows))
-                parts.append(self._completed(rows, columns, file))
-        wanted = pa.schema([schema.field(name) for name in columns])
-        return pa.concat_tables([wanted.empty_table(), *parts])
+                yield self._completed(rows, columns, file)
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
         """Return the columns with those that are the partition's, and nulls for what an older file does not have."""
@@ -181,15 +173,6 @@ class Files:
             data_change=True,
             stats=json.dumps(_statistics(rows, self.layout.sort), ensure_ascii=False),
         )
-
-
-def _reaches(group: pq.RowGroupMetaData, between: tuple[str, str]) -> bool:
-    """Return whether a row group may hold a URI of a range; one without statistics may."""
-    columns = (group.column(number) for number in range(group.num_columns))
-    statistics = next((column.statistics for column in columns if column.path_in_schema == "media_uri"), None)
-    if statistics is None or not statistics.has_min_max:
-        return True
-    return bool(statistics.min <= between[1] and statistics.max >= between[0])
 
 
 def _partitions(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[dict[str, str], pa.Table]]:

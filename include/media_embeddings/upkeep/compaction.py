@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -108,9 +111,7 @@ def _bytes_a_row(table: KeptTable, files: Sequence[CountedFile]) -> float:
     largest = max(files, key=lambda one: one.rows, default=None)
     if largest is None or largest.rows == 0:
         return 1.0
-    first = largest.file.first_uri
-    some = None if first is None else (first, first)
-    rows = table.files.read(largest.file, table.layout.schema.names, between=some)
+    rows = next(table.files.groups(largest.file, table.layout.schema.names))
     return max(1.0, float(rows.nbytes) / float(rows.num_rows))
 
 
@@ -181,17 +182,34 @@ def _written(table: KeptTable, files: Sequence[CountedFile], sizes: Sizes) -> li
 
 
 def _pieces(table: KeptTable, files: Sequence[CountedFile], target: int) -> Iterator[pa.Table]:
-    """Yield the rows of files in the order of their objects, about as many at a time as one file takes."""
+    """Yield the rows of files in the order of their objects, about as many at a time as one file takes.
+
+    Every file is read once, and its rows are laid out on the local disk by the piece that they belong to: of files whose ranges
+    overlap, each piece would have to fetch a part of every file otherwise.
+    """
     counted = pa.concat_tables([_objects(table, one) for one in files]).group_by("media_uri")
     objects = counted.aggregate([("rows", "sum")]).sort_by("media_uri")
-    uris: list[str] = objects["media_uri"].to_pylist()
-    for first, last in cut(uris, objects["rows_sum"].to_pylist(), target):
-        parts = [
-            table.files.read(one.file, table.layout.schema.names, _within(first, last), between=(first, last))
-            for one in files
-            if (one.file.first_uri or "") <= last and (one.file.last_uri is None or one.file.last_uri >= first)
-        ]
-        yield pa.concat_tables(parts)
+    ranges = cut(objects["media_uri"].to_pylist(), objects["rows_sum"].to_pylist(), target)
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [Path(directory) / f"{number}.arrow" for number in range(len(ranges))]
+        _lay_out(table, files, ranges, paths)
+        for path in paths:
+            with pa.memory_map(str(path)) as source:
+                yield pa.ipc.open_stream(source).read_all()
+            path.unlink()
+
+
+def _lay_out(
+    table: KeptTable, files: Sequence[CountedFile], ranges: Sequence[tuple[str, str]], paths: Sequence[Path]
+) -> None:
+    """Write the rows of each range into a file of the local disk."""
+    schema = table.layout.schema
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(pa.ipc.new_stream(str(path), schema)) for path in paths]
+        for one in files:
+            for rows in table.files.groups(one.file, schema.names):
+                for bounds, sink in zip(ranges, sinks, strict=True):
+                    sink.write_table(rows.filter(_within(rows, bounds)).cast(schema))
 
 
 def _objects(table: KeptTable, one: CountedFile) -> pa.Table:
@@ -199,5 +217,5 @@ def _objects(table: KeptTable, one: CountedFile) -> pa.Table:
     return rows.group_by("media_uri").aggregate([([], "count_all")]).rename_columns(["media_uri", "rows"])
 
 
-def _within(first: str, last: str) -> Callable[[pa.Table], pa.Array]:
-    return lambda rows: pc.and_(pc.greater_equal(rows["media_uri"], first), pc.less_equal(rows["media_uri"], last))
+def _within(rows: pa.Table, bounds: tuple[str, str]) -> pa.Array:
+    return pc.and_(pc.greater_equal(rows["media_uri"], bounds[0]), pc.less_equal(rows["media_uri"], bounds[1]))
