@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 # The writer cuts at 128 MiB in memory; a little less leaves no crumbs behind.
 _FILE_BYTES = 120 * 1024**2
 _MOST_BYTES = 2 * 1024**3
+_ROWS_TAKEN_AT_ONCE = 4096
 _MOST_TRIES = 20
 _LONGEST_WAIT_SECONDS = 2.0
 _ROUNDS = 3
@@ -173,6 +174,8 @@ def _written(table: KeptTable, files: Sequence[CountedFile], sizes: Sizes) -> li
     for rows in _pieces(table, files, sizes.target):
         written += rows.num_rows
         adds.extend(replace(add, data_change=False) for add in table.files.write(rows))
+        # Else this piece would still be there while the next one is made.
+        del rows
     if written != expected:
         raise RowsLostError(
             f"{table.uri}: {written} of {expected} rows would have been written anew; nothing was committed and the table is "
@@ -194,9 +197,20 @@ def _pieces(table: KeptTable, files: Sequence[CountedFile], target: int) -> Iter
         paths = [Path(directory) / f"{number}.arrow" for number in range(len(ranges))]
         _lay_out(table, files, ranges, paths)
         for path in paths:
-            with pa.memory_map(str(path)) as source:
-                yield pa.ipc.open_stream(source).read_all()
+            # What was let go of is given back, or the peaks of reading, sorting and writing would add up.
+            pa.default_memory_pool().release_unused()
+            yield _in_order(path, table.layout.sort)
             path.unlink()
+
+
+def _in_order(path: Path, sort: Sequence[str]) -> pa.Table:
+    """Read rows and sort them, with no more than two copies of them in memory at any moment."""
+    with pa.memory_map(str(path)) as source:
+        rows = pa.ipc.open_stream(source).read_all().combine_chunks()
+    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in sort])
+    # A few at a time: what is taken needs about as much again while it is taken.
+    steps = range(0, len(order), _ROWS_TAKEN_AT_ONCE)
+    return pa.concat_tables([rows.take(order.slice(start, _ROWS_TAKEN_AT_ONCE)) for start in steps])
 
 
 def _lay_out(
