@@ -105,24 +105,21 @@ class Files:
         self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
     ) -> pa.Table:
         """Return columns of the rows for which a condition holds, in the file's order."""
-        wanted = pa.schema([self.layout.schema.field(name) for name in columns])
-        return pa.concat_tables([wanted.empty_table(), *self.groups(file, columns, condition)])
-
-    def groups(
-        self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
-    ) -> Iterator[pa.Table]:
-        """Yield what :meth:`read` returns, a row group at a time."""
+        schema = self.layout.schema
         with (
             self._filesystem.open_input_file(file.path) as source,
             pq.ParquetFile(source, pre_buffer=False) as parquet,
         ):
             stored = set(parquet.schema_arrow.names)
+            parts = []
             for group in range(parquet.num_row_groups):
                 names = [name for name in {*columns, "media_uri"} if name in stored]
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
                     rows = rows.filter(condition(rows))
-                yield self._completed(rows, columns, file)
+                parts.append(self._completed(rows, columns, file))
+        wanted = pa.schema([schema.field(name) for name in columns])
+        return pa.concat_tables([wanted.empty_table(), *parts])
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
         """Return the columns with those that are the partition's, and nulls for what an older file does not have."""

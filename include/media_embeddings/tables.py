@@ -33,7 +33,6 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow.fs import FileSelector, PyFileSystem
 
 from media_embeddings.ledger_rules import amended_ledger, standing
-from media_embeddings.models import model_named, model_names
 from media_embeddings.schemas import (
     EMBEDDINGS_PARTITIONS,
     INVOCATIONS_SCHEMA,
@@ -100,14 +99,16 @@ class Tables:
         """Return where the embeddings table of a model lies."""
         return join_uri(self._root, "embeddings", model_name)
 
-    @property
-    def layouts(self) -> dict[str, Layout]:
-        """Return where each table lies that there may be, and how it is laid out: embeddings first, then the other two."""
+    def layouts(self, dimensions: Mapping[str, int]) -> dict[str, Layout]:
+        """Return where each table lies that there may be, and how it is laid out: embeddings first, then the other two.
+
+        :param dimensions: of the vectors of each model.
+        """
         embeddings = {
             self.embeddings_uri(name): Layout(
-                embeddings_schema(model_named(name).dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index")
+                embeddings_schema(dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index")
             )
-            for name in model_names()
+            for name, dimension in dimensions.items()
         }
         return embeddings | {self.ledger_uri: _LEDGER, self.invocations_uri: _INVOCATIONS}
 

@@ -24,7 +24,6 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from media_embeddings.table_files import now
 from media_embeddings.upkeep.choosing import Sizes, choose_rewrites, cut
 from media_embeddings.upkeep.kept_tables import CountedFile, KeptTable
 
@@ -112,7 +111,7 @@ def _bytes_a_row(table: KeptTable, files: Sequence[CountedFile]) -> float:
     largest = max(files, key=lambda one: one.rows, default=None)
     if largest is None or largest.rows == 0:
         return 1.0
-    rows = next(table.files.groups(largest.file, table.layout.schema.names))
+    rows = table.files.read(largest.file, table.layout.schema.names)
     return max(1.0, float(rows.nbytes) / float(rows.num_rows))
 
 
@@ -131,8 +130,9 @@ def _foreseen(chosen: Sequence[Sequence[CountedFile]], sizes: Sizes) -> Compacti
 def _rewrite(table: KeptTable, opened: DeltaTable, files: Sequence[CountedFile], sizes: Sizes) -> int | None:
     """Replace files by new ones with the same rows and return their number; None where a merge was faster."""
     adds = _written(table, files, sizes)
+    at = int(time.time() * 1000)
     removes = [
-        RemoveAction(one.file.path, False, now(), one.file.size_bytes, dict(one.file.partition_values)) for one in files
+        RemoveAction(one.file.path, False, at, one.file.size_bytes, dict(one.file.partition_values)) for one in files
     ]
     paths = {one.file.path for one in files}
     for attempt in range(_MOST_TRIES):
@@ -221,9 +221,9 @@ def _lay_out(
     with ExitStack() as stack:
         sinks = [stack.enter_context(pa.ipc.new_stream(str(path), schema)) for path in paths]
         for one in files:
-            for rows in table.files.groups(one.file, schema.names):
-                for bounds, sink in zip(ranges, sinks, strict=True):
-                    sink.write_table(rows.filter(_within(rows, bounds)).cast(schema))
+            rows = table.files.read(one.file, schema.names)
+            for bounds, sink in zip(ranges, sinks, strict=True):
+                sink.write_table(rows.filter(_within(rows, bounds)).cast(schema))
 
 
 def _objects(table: KeptTable, one: CountedFile) -> pa.Table:

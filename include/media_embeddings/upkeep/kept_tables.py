@@ -13,6 +13,7 @@ from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileSelector, PyFileSystem
 
+from media_embeddings.models import model_named, model_names
 from media_embeddings.table_files import File, Files, Layout
 from media_embeddings.tables import Tables
 
@@ -89,6 +90,5 @@ class KeptTable:
 def kept_tables(root: str, options: Mapping[str, str]) -> list[KeptTable]:
     """Return the tables that there may be below a root: embeddings by model, the ledger, the invocations."""
     base = f"{root.rstrip('/')}/"
-    return [
-        KeptTable(uri.removeprefix(base), uri, layout, options) for uri, layout in Tables(root, options).layouts.items()
-    ]
+    layouts = Tables(root, options).layouts({name: model_named(name).dimension for name in model_names()})
+    return [KeptTable(uri.removeprefix(base), uri, layout, options) for uri, layout in layouts.items()]
