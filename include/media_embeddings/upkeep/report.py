@@ -64,6 +64,7 @@ class MaintenanceReport:
                 f"${self.saved_usd_a_month:.2f} a month less at ${USD_A_GIB_AND_MONTH} a GiB.",
                 "",
                 *self._problem_lines(),
+                *self._check_lines(),
                 *self._table_lines(),
                 *self._removed_lines(),
             ]
@@ -74,6 +75,14 @@ class MaintenanceReport:
             yield "## What to look at"
             yield ""
             yield from (f"- {one}" for one in (*self.problems, *self.notices))
+            yield ""
+
+    def _check_lines(self) -> Iterator[str]:
+        if self.consistency:
+            yield (
+                f"Compared {self.consistency['objects']} objects with {self.consistency['rows']} rows, and "
+                f"{self.consistency['ledger_rows']} rows of the ledger."
+            )
             yield ""
 
     def _table_lines(self) -> Iterator[str]:

@@ -39,7 +39,8 @@ class Vacuum:
 def vacuum(table: KeptTable, retention: timedelta, *, dry_run: bool = False) -> Vacuum | None:
     """Remove what no version within the retention needs; None where there is no table.
 
-    :param retention: how long a version can still be read after the next one has replaced it.
+    :param retention: how long a version can still be read after the next one has replaced it; a longer one that is set in the
+        table's own properties holds.
     :raises ValueError: if the retention is shorter than :data:`LEAST_RETENTION`.
     """
     if retention < LEAST_RETENTION:
@@ -47,8 +48,11 @@ def vacuum(table: KeptTable, retention: timedelta, *, dry_run: bool = False) -> 
     opened = table.open()
     if opened is None:
         return None
+    held = _held_days(opened)
+    if held is not None:
+        retention = max(retention, timedelta(days=held))
     if not dry_run:
-        _remember_removals(opened, retention)
+        _remember_removals(opened, retention, held or _DELTA_DEFAULT_DAYS)
     sizes = {one.path: one.size_bytes for one in table.stored()}
     # "full" also finds what never was in the log.
     removed = opened.vacuum(
@@ -71,11 +75,26 @@ def vacuum(table: KeptTable, retention: timedelta, *, dry_run: bool = False) -> 
     )
 
 
-def _remember_removals(opened: DeltaTable, retention: timedelta) -> None:
+def _held_days(opened: DeltaTable) -> int | None:
+    """Return the retention of the table's own properties, in days; None where it has none.
+
+    :raises ValueError: if it is given in other units.
+    """
+    held = opened.metadata().configuration.get(_PROPERTY)
+    if held is None:
+        return None
+    days = re.fullmatch(r"interval (\d+) days?", held.strip())
+    if days is None:
+        raise ValueError(
+            f"{opened.table_uri}: its property {_PROPERTY} is {held!r}; give it in days, as in 'interval 7 days'"
+        )
+    return int(days.group(1))
+
+
+def _remember_removals(opened: DeltaTable, retention: timedelta, known_days: int) -> None:
     """Let checkpoints remember removed files for the retention: one that is forgotten looks like that of a killed write."""
     days = -(-retention // timedelta(days=1))
-    known = re.search(r"\d+", opened.metadata().configuration.get(_PROPERTY) or str(_DELTA_DEFAULT_DAYS))
-    if known is not None and int(known.group()) < days:
+    if known_days < days:
         opened.alter.set_table_properties({_PROPERTY: f"interval {days} days"})
 
 

@@ -102,6 +102,27 @@ def test_a_longer_retention_holds_after_a_checkpoint_too(folder, table):
     assert made.files == 0
 
 
+def test_a_longer_retention_in_the_tables_own_properties_holds(folder, table):
+    DeltaTable(table.uri).alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 30 days"})
+    orphan(folder, "old")
+    age(folder, 20)
+
+    made = vacuum(table, WEEK)
+
+    assert made is not None
+    assert made.files == 0
+
+
+def test_a_retention_in_the_tables_properties_that_is_not_understood_deletes_nothing(folder, table):
+    DeltaTable(table.uri).alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 3 weeks"})
+    old = orphan(folder, "old")
+    age(folder, 20)
+
+    with pytest.raises(ValueError, match="interval 3 weeks"):
+        vacuum(table, WEEK)
+    assert old.exists()
+
+
 def test_a_dry_run_says_what_would_go_and_removes_nothing(folder, table):
     orphan(folder, "old")
     age(folder, 8)
