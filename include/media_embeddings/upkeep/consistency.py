@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _GRACE = timedelta(days=1)
 SETTLE_SECONDS = 30.0
+_LOOKS = 3
+"""How often: between two commits of a deletion there are seconds, or minutes where other writers are faster."""
 _MOST_LOOKED_AT_AGAIN = 1000
 _SHOWN = 20
 
@@ -58,8 +60,8 @@ class Defect(StrEnum):
 REMEDIES: dict[Defect, str] = {
     Defect.FILE_ABSENT: "restore the file from a bucket version or a backup, or remove it from the log with "
     "DeltaTable.repair(); its objects then show as rows_missing",
-    Defect.ROWS_MISSING: "run embed_media with force and the object's prefix, which is paid for; its raw output, if it has not "
-    "expired before, is kept",
+    Defect.ROWS_MISSING: "if it still stands when check is cleared, run embed_media with force and the object's prefix, which "
+    "is paid for; its raw output, if it has not expired before, is kept",
     Defect.NOT_IN_LEDGER: "let embed_media run: it finds the rows and mends the ledger",
     Defect.DELETED_WITH_ROWS: "let embed_media run with deletions: on; if the rows stay, delete them from the table",
     Defect.MIXED_CONTENTS: "run embed_media with force and the object's prefix: all its rows are replaced",
@@ -138,13 +140,14 @@ def check(
         objects, rows, ledger_rows = (_number(evidence, statement) for statement in _TOTALS)
     found += [Finding(Defect.TWICE_IN_LEDGER, model, uri) for model, uri in twice]
     # Where files are lost there is nothing to wait for, and nothing that could be read again.
-    if suspects and not absent:
+    looks = 0 if absent else _LOOKS
+    while suspects and looks:
         logger.info("%d objects look wrong; they are looked at again in %g s", counts.total(), settle_seconds)
         time.sleep(settle_seconds)
         standing = _looked_at_again(keeper, suspects, since)
         counts.subtract(one.defect for one in suspects)
         counts.update(one.defect for one in standing)
-        suspects = standing
+        suspects, looks = standing, looks - 1
     found += suspects
     counts.update(one.defect for one in found if one.defect in _NOT_IN_THE_VIEW)
     shown = [one for defect in Defect for one in [each for each in found if each.defect is defect][:_SHOWN]]

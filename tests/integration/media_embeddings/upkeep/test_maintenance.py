@@ -86,7 +86,7 @@ def test_where_ledger_and_tables_do_not_agree_it_fails_says_what_to_do_and_delet
 
     assert main(["maintain"]) == 1
 
-    assert f"1 x rows_missing, first {kept.uri('green.png')}: run embed_media" in capsys.readouterr().out
+    assert f"1 x rows_missing, first {kept.uri('green.png')}: if it still stands" in capsys.readouterr().out
     made = report(kept)
     assert not made["succeeded"]
     assert (made["expired"], made["vacuumed"]) == ({}, {})

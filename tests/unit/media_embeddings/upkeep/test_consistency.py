@@ -177,9 +177,17 @@ def test_numbers_that_are_not_finite_are_found_where_vectors_are_read(table, fou
 def test_what_a_run_puts_right_while_it_is_looked_at_is_no_finding(tables, found, monkeypatch):
     tables.delete_embeddings(MODEL, 4, ["s3://b/a"], "deletion")
     deleted = replace(embedded("s3://b/a", 3), status=Status.DELETED, segments=None)
-    monkeypatch.setattr(consistency.time, "sleep", lambda _: record(tables, deleted))
+    looks = []
+
+    def meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            record(tables, deleted)
+
+    monkeypatch.setattr(consistency.time, "sleep", meanwhile)
 
     assert found() == {}
+    assert len(looks) == 2
 
 
 def test_a_ledger_that_knows_an_object_twice_is_found(ledger, found):
