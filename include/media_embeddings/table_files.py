@@ -73,6 +73,11 @@ class Files:
                 row.get("num_records"),
             )
 
+    def metadata(self, file: File) -> pq.FileMetaData:
+        """Return what a file's footer says; none of its rows is read."""
+        with self._filesystem.open_input_file(file.path) as source:
+            return pq.read_metadata(source)
+
     def read(
         self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
     ) -> pa.Table:

@@ -73,6 +73,19 @@ class Tables:
         """Return where the embeddings table of a model lies."""
         return join_uri(self._root, "embeddings", model_name)
 
+    def layouts(self, dimensions: Mapping[str, int]) -> dict[str, Layout]:
+        """Return where each table lies that there may be, and how it is laid out: embeddings first, then the other two.
+
+        :param dimensions: of the vectors of each model.
+        """
+        embeddings = {
+            self.embeddings_uri(name): Layout(
+                embeddings_schema(dimension), EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index")
+            )
+            for name, dimension in dimensions.items()
+        }
+        return embeddings | {self.ledger_uri: _LEDGER, self.invocations_uri: _INVOCATIONS}
+
     def commit_embeddings(self, model_name: str, dimension: int, rows: pa.Table, commit_id: str) -> Commit:
         """Replace all rows of every ``media_uri`` in ``rows``, in one commit; objects that are new are appended.
 
