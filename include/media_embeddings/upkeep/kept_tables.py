@@ -14,7 +14,8 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileSelector, PyFileSystem
 
 from media_embeddings.models import model_named, model_names
-from media_embeddings.table_files import File, Files, Layout
+from media_embeddings.table_files import File, Files
+from media_embeddings.table_layout import Layout
 from media_embeddings.tables import Tables
 
 _LOG = "_delta_log/"
