@@ -9,7 +9,7 @@ BOOTSTRAP_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CHECKED := include plugins dags tests benchmarks
 
 .PHONY: help demo demo-down stack stack-down compose-env install install-dev test test-unit test-integration test-end-to-end \
-  test-crash check format requirements clean
+  test-crash bench check format requirements clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ test-end-to-end: install-dev ## run the end-to-end tests
 
 test-crash: install-dev ## kill processes at every step of a run, 45 min; CRASH_PART=1/4 a share, CRASH_AGAIN=1 also what has passed
 	$(RUN) -m pytest tests/crash/test_kill_matrix.py tests/crash/test_stopped_submitter.py
+
+bench: install-dev ## measure, about an hour on a quiet machine; benchmarks/results.py keeps what was measured
+	for benchmark in slots event_loop merge merge_memory replacing; do \
+	  echo "$$benchmark ..."; PYTHONPATH=include:plugins:. $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
+	done
 
 check: install-dev ## lint, formatting, types
 	$(BIN)/ruff check $(CHECKED)

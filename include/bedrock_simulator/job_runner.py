@@ -18,7 +18,7 @@ from .media import UnusableMediaError
 from .models import Model, models
 from .output_faults import output_content
 from .settings import Settings
-from .storage import Storage, StorageError
+from .storage import MissingError, Storage, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,24 @@ class JobRunner:
             # The job fails when it is due: Bedrock too needs time to find out.
             seconds = 0.0
         stuck = stuck_seconds(job.faults)
-        lasts = max(settings.seconds_per_job, settings.seconds_per_media_second * seconds) + (stuck or 0.0)
+        lasts = (stuck or 0.0) + max(
+            settings.seconds_per_job,
+            settings.seconds_per_media_second * seconds,
+            settings.seconds_per_megabyte * self._megabytes(task) if settings.seconds_per_megabyte else 0.0,
+        )
         due_ms = FOREVER_MS if stuck is None else job.submitted_ms + round(1000 * lasts)
         self._store.set_due(job.invocation_id, due_ms, seconds)
         self._wait(job.invocation_id, due_ms)
+
+    def _megabytes(self, task: EmbeddingTask) -> float:
+        sizes = (
+            len(source.content) if source.content is not None else self._storage.object_size(*source.bucket_and_key)
+            for source in task.sources
+        )
+        try:
+            return sum(sizes) / 1e6
+        except MissingError:
+            return 0.0
 
     def _late_outputs(self) -> dict[str, int]:
         return dict(self._store.saved_document(_LATE_OUTPUTS) or {})

@@ -21,7 +21,9 @@ class Settings:
     seconds_per_job: float = 2.0
     """How long a job takes at least, whatever its media."""
     seconds_per_media_second: float = 0.0
-    """How long a job takes for each second of media; a job takes the greater of the two."""
+    """How long a job takes for each second of media."""
+    seconds_per_megabyte: float = 0.0
+    """How long a job takes for each 10**6 bytes of its sources; a job takes the greatest of the three."""
 
     max_in_flight: int = 30
     """The most jobs in progress at once, per model (*unconfirmed*: field reports say about 20)."""
@@ -74,7 +76,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what can't work."""
-        for name in ("seconds_per_job", "seconds_per_media_second", "max_in_flight", "list_delay_seconds"):
+        for name in (
+            *("seconds_per_job", "seconds_per_media_second", "seconds_per_megabyte"),
+            *("max_in_flight", "list_delay_seconds"),
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"Settings.{name} must not be negative.")
         if not 1 <= self.default_page_size <= 1000:

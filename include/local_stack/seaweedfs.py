@@ -40,12 +40,15 @@ class SeaweedFS:
     :param directory: created when the server is started.
     :param access_key: the only access key that is let in.
     :param secret_key: its secret.
+    :param memory_limit: when Go begins to collect garbage at any price, as GOMEMLIMIT has it. Measured on two cores: with
+        the default it reads at half and writes at two thirds of the speed that it has with 2 GiB.
     """
 
-    def __init__(self, directory: Path, access_key: str, secret_key: str) -> None:
+    def __init__(self, directory: Path, access_key: str, secret_key: str, *, memory_limit: str = MEMORY_LIMIT) -> None:
         self.directory = directory
         self.access_key = access_key
         self.secret_key = secret_key
+        self.memory_limit = memory_limit
         self.process = BackgroundProcess("seaweedfs", directory, grace_seconds=4)
 
     @property
@@ -88,7 +91,7 @@ class SeaweedFS:
                 command_line(_program(), data, self._write_identities(), ports),
                 # Only what a program needs: with AWS_*, S3_BUCKET or WEED_* variables it would do more than it is told.
                 environment={
-                    "GOMEMLIMIT": MEMORY_LIMIT,
+                    "GOMEMLIMIT": self.memory_limit,
                     **{name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR") if name in os.environ},
                 },
                 working_directory=self.directory,

@@ -1,4 +1,4 @@
-"""The command line: what was not embedded and why, and letting it be tried again.
+"""The command line: what was not embedded and why, letting it be tried again, and upkeep of the tables.
 
 AWS is reached as the AWS SDKs are configured in the environment; the libraries are those of ``MEDIA_EMBEDDINGS_CONFIG``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import boto3
 
@@ -16,18 +17,22 @@ from media_embeddings.library import Library
 from media_embeddings.planning import Status
 from media_embeddings.release import NOT_EMBEDDED, failed_objects, release
 from media_embeddings.storage import Storage
+from media_embeddings.upkeep.maintenance import Options, maintain
+from media_embeddings.upkeep.roots import table_roots
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, or 2 where it could not be understood."""
+    """Run a command and return its exit code: 0, 1 where upkeep has failed, or 2 where it could not be understood."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
+        if given.command == "maintain":
+            return _maintain(given.library, dry_run=given.dry_run)
         library = _library(given.library)
     except (ConfigurationError, KeyError) as error:
         sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
         return 2
-    storage = Storage.of_session(boto3.Session(region_name=library.region))
+    storage = _storage(library)
     model = given.model or library.model
     if given.command == "failed":
         _show_failed(storage, library, model, [Status(name) for name in given.status])
@@ -45,10 +50,31 @@ def _parser() -> argparse.ArgumentParser:
     failed.add_argument("--status", nargs="+", choices=[str(one) for one in NOT_EMBEDDED], default=list(NOT_EMBEDDED))
     released = commands.add_parser("release", help="let the next run try again what failed or is quarantined")
     released.add_argument("uris", nargs="+", metavar="URI", help="s3:// URIs, or globs of them in quotes")
+    maintained = commands.add_parser("maintain", help="compaction, check, expiry and vacuum of the tables")
+    maintained.add_argument("--library", help="only the tables of this library; all of them otherwise")
+    maintained.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     for command in (failed, released):
         command.add_argument("--library", required=True, help="name of the library")
         command.add_argument("--model", help="a model other than the library's")
     return parser
+
+
+def _storage(library: Library) -> Storage:
+    return Storage.of_session(boto3.Session(region_name=library.region))
+
+
+def _maintain(name: str | None, *, dry_run: bool) -> int:
+    """Keep the tables of one library or of all, print the reports, and return whether that failed."""
+    wanted = None if name is None else _library(name).name
+    roots = [
+        root
+        for root in table_roots(load_configuration().libraries)
+        if wanted is None or wanted in {library.name for library in root.libraries}
+    ]
+    run_id = f"manual-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    reports = [maintain(root, _storage, run_id, Options(dry_run=dry_run)) for root in roots]
+    sys.stdout.write("\n".join(report.as_markdown() for report in reports))
+    return int(not all(report.succeeded for report in reports))
 
 
 def _library(name: str) -> Library:

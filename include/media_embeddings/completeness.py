@@ -53,12 +53,14 @@ def _incomplete(message: str) -> Reason:
 
 
 def _unusual_norm(rows: SegmentRows) -> str | None:
-    norms = np.linalg.norm(rows.embedding.astype(np.float64), axis=1)
-    usual = (norms >= LEAST_NORM) & (norms <= GREATEST_NORM)
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", rows.embedding, rows.embedding)
+    usual = (squares >= LEAST_NORM**2) & (squares <= GREATEST_NORM**2)
     if usual.all():
         return None
     worst = int(np.argmin(usual))
-    return f"segment {worst} has a vector of length {norms[worst]:g}, which says nothing"
+    norm = float(np.linalg.norm(rows.embedding[worst].astype(np.float64)))
+    return f"segment {worst} has a vector of length {norm:g}, which says nothing"
 
 
 def _torn_track(rules: SegmentRules, present: set[str]) -> str | None:

@@ -104,6 +104,14 @@ class Library(BaseModel):
     deadline_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
     retry_delay_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 20.0
     """From a failed try of a task to its next one; each further wait is twice as long, up to ten minutes."""
+    vacuum_retention_days: Annotated[int, Field(ge=1, le=365)] = 7
+    """How long a version of a table can be read after the next one has replaced it."""
+    outputs_retention_days: Annotated[int, Field(ge=1)] | None = 30
+    """How long a raw output is kept after its rows were committed; None for ever."""
+    runs_retention_days: Annotated[int, Field(ge=30)] | None = 180
+    """How long listing, plans and batches of a run are kept; its reports stay."""
+    intents_retention_days: Annotated[int, Field(ge=90)] | None = 365
+    """How long the intent of a request that has ended is kept; None for ever."""
     bucket_owner: AccountId | None = None
     kms_key_id: KmsKeyArn | None = None
     owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"

@@ -6,7 +6,7 @@ read tolerantly, since the documentation and what is seen in the field differ; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -63,8 +63,6 @@ class SegmentRows:
 class _Row:
     number: int
     """Its place in the document, for messages."""
-    vector: Any
-    """The parser's array; it is read when its place among the rows is known."""
     start_sec: float | None
     end_sec: float | None
     option: str | None
@@ -75,6 +73,75 @@ class _Row:
         return (self.start_sec or 0.0, self.scope, self.option or "", self.end_sec or 0.0)
 
 
+class OutputParser:
+    """Reads the rows of one output, given whole or in parts that are rows between the same wrapper.
+
+    :param model: whose output it is.
+    :param media_type: of the media object.
+    """
+
+    def __init__(self, model: EmbeddingModel, media_type: MediaType) -> None:
+        self._model, self._media_type = model, media_type
+        # One of its own, since the parsed document lives in its parser's memory, which is used again for every part.
+        self._parser = simdjson.Parser()
+        self._rows: list[_Row] = []
+        self._vectors: list[NDArray[np.float32]] = []
+
+    def read(self, part: bytes, *, is_part: Callable[[Any], bool] | None = None) -> None:
+        """Read the rows of a document that has the same wrapper as the whole.
+
+        :param is_part: says of the parsed document whether it may be a part; it may not be used later.
+        :raises OutputInvalidError: as :func:`parse_output` does.
+        :raises NotAPartError: where it is no JSON, or may be no part.
+        """
+        try:
+            document = self._parser.parse(part)
+        # Integers of more than 64 bits and too deep a nesting are RuntimeErrors to this parser.
+        except (ValueError, RuntimeError) as error:
+            raise NotAPartError(str(error)) from error
+        if is_part is not None and not is_part(document):
+            raise NotAPartError("its wrapper is another")
+        first = len(self._rows)
+        entries = list(_entries(document))
+        # With a bracket a vector and one around the rows, none is left for a list within a vector.
+        flat = part.count(b"[") <= len(entries) + 1
+        vectors = np.empty((len(entries), self._model.dimension), dtype=np.float32)
+        # A number that float32 can't hold becomes infinite here, and is refused for that.
+        with np.errstate(over="ignore"):
+            for vector, (number, entry) in zip(vectors, enumerate(entries, start=first), strict=True):
+                row, numbers = _read_row(number, entry, self._model, self._media_type)
+                vector[:] = _numbers(number, numbers, self._model.dimension, flat=flat)
+                self._rows.append(row)
+        _refuse_infinite(vectors, first)
+        self._vectors.append(vectors)
+
+    def rows(self) -> SegmentRows:
+        """Return the rows of everything that was read.
+
+        :raises OutputInvalidError: where there are none, or two for the same segment.
+        """
+        if not self._rows:
+            raise OutputInvalidError("there are no rows in it")
+        keys = [row.order for row in self._rows]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        rows = [self._rows[place] for place in order]
+        _refuse_duplicates(rows)
+        vectors = np.concatenate(self._vectors) if len(self._vectors) > 1 else self._vectors[0]
+        self._vectors = [vectors]
+        return SegmentRows(
+            # Vectors are heavy to move, and most outputs are in order.
+            embedding=vectors if order == list(range(len(order))) else vectors[order],
+            start_sec=[row.start_sec for row in rows],
+            end_sec=[row.end_sec for row in rows],
+            embedding_option=[row.option for row in rows],
+            embedding_scope=[row.scope for row in rows],
+        )
+
+
+class NotAPartError(Exception):
+    """What was given as a part of an output is none: it has to be read as a whole."""
+
+
 def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
     """Return the segments of an ``output.json``.
 
@@ -82,26 +149,12 @@ def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) 
         that is not finite, an unknown option or scope, or impossible times. One bad row refuses the whole object:
         readers see whole objects or none.
     """
+    parser = OutputParser(model, media_type)
     try:
-        # A parser of its own, since the parsed document lives in its parser's memory.
-        parsed = simdjson.Parser().parse(document)
-    # Integers of more than 64 bits and too deep a nesting are RuntimeErrors to this parser.
-    except (ValueError, RuntimeError) as error:
+        parser.read(document)
+    except NotAPartError as error:
         raise OutputInvalidError(f"not JSON, or cut off: {error} ({len(document)} bytes)") from error
-    rows = [_read_row(number, row, model, media_type) for number, row in enumerate(_entries(parsed))]
-    if not rows:
-        raise OutputInvalidError("there are no rows in it")
-    rows.sort(key=lambda row: row.order)
-    _refuse_duplicates(rows)
-    # With a bracket a vector and one around the rows, none is left for a list within a vector.
-    flat = document.count(b"[") <= len(rows) + 1
-    return SegmentRows(
-        embedding=_vectors(rows, model.dimension, flat=flat),
-        start_sec=[row.start_sec for row in rows],
-        end_sec=[row.end_sec for row in rows],
-        embedding_option=[row.option for row in rows],
-        embedding_scope=[row.scope for row in rows],
-    )
+    return parser.rows()
 
 
 def _entries(document: Any) -> Iterable[Any]:
@@ -117,7 +170,8 @@ def _entries(document: Any) -> Iterable[Any]:
     raise OutputInvalidError("it has neither data, embeddings nor embedding; the model's output has changed its form")
 
 
-def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaType) -> _Row:
+def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaType) -> tuple[_Row, Any]:
+    """Return what a row says of its segment, and the parser's array of its vector."""
     if not isinstance(row, simdjson.Object) or "embedding" not in row:
         raise OutputInvalidError(f"row {number} has no embedding")
     vector = row["embedding"]
@@ -132,33 +186,27 @@ def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaTyp
         allowed = ", ".join(sorted(model.embedding_options))
         raise OutputInvalidError(f"row {number} has the unknown embeddingOption {option!r}, not one of {allowed}")
     start, end = _times(number, row, scope) if timed else (None, None)
-    return _Row(number, vector, start, end, option, scope)
+    return _Row(number, start, end, option, scope), vector
 
 
-def _vectors(rows: Sequence[_Row], dimension: int, *, flat: bool) -> NDArray[np.float32]:
-    vectors = np.empty((len(rows), dimension), dtype=np.float32)
-    # A number that float32 can't hold becomes infinite here, and is refused for that.
-    with np.errstate(over="ignore"):
-        for vector, row in zip(vectors, rows, strict=True):
-            vector[:] = _numbers(row, dimension, flat=flat)
+def _refuse_infinite(vectors: NDArray[np.float32], first: int) -> None:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        number = rows[int(np.argmin(finite))].number
+        number = first + int(np.argmin(finite))
         raise OutputInvalidError(f"row {number}: its embedding holds NaN, infinity, or a number too large for float32")
-    return vectors
 
 
-def _numbers(row: _Row, dimension: int, *, flat: bool) -> NDArray[np.float64]:
+def _numbers(number: int, vector: Any, dimension: int, *, flat: bool) -> NDArray[np.float64]:
     try:
-        numbers = np.frombuffer(row.vector.as_buffer(of_type="d"), dtype=np.float64)
+        numbers = np.frombuffer(vector.as_buffer(of_type="d"), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        message = f"row {row.number}: its embedding holds something else than numbers ({error})"
+        message = f"row {number}: its embedding holds something else than numbers ({error})"
         raise OutputInvalidError(message) from error
     # The parser flattens lists within the list.
-    if not flat and any(isinstance(value, simdjson.Array) for value in row.vector):
-        raise OutputInvalidError(f"row {row.number}: its embedding holds something else than numbers (a list)")
+    if not flat and any(isinstance(value, simdjson.Array) for value in vector):
+        raise OutputInvalidError(f"row {number}: its embedding holds something else than numbers (a list)")
     if len(numbers) != dimension:
-        raise OutputInvalidError(f"row {row.number} has {len(numbers)} numbers, the model's vectors have {dimension}")
+        raise OutputInvalidError(f"row {number} has {len(numbers)} numbers, the model's vectors have {dimension}")
     return numbers
 
 

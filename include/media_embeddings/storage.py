@@ -12,7 +12,9 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 # What S3 answers where there is no such object: GetObject names it, HeadObject has no body to name it in.
 _NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -64,6 +66,23 @@ class ObjectHead:
     version_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenObject:
+    """An object that is being read."""
+
+    size_bytes: int
+    body: StreamingBody
+
+    def chunks(self, size_bytes: int) -> Iterator[bytes]:
+        """Yield the content in chunks of this size, the last one smaller."""
+        while chunk := self.body.read(size_bytes):
+            yield chunk
+
+    def close(self) -> None:
+        """Give up what has not been read."""
+        self.body.close()
+
+
 @dataclass(frozen=True)
 class Storage:
     """An S3 client together with the options under which ``deltalake`` reaches the same endpoint as the same principal.
@@ -84,10 +103,18 @@ class Storage:
 
     def read(self, uri: str, *, etag: str | None = None) -> bytes:
         """Return the content of an object, only if it still has ``etag`` where one is given."""
+        return self._get(uri, etag)["Body"].read()
+
+    def open(self, uri: str) -> OpenObject:
+        """Return the content of an object as it arrives. It has to be read to its end, or closed."""
+        answer = self._get(uri, None)
+        return OpenObject(answer["ContentLength"], answer["Body"])
+
+    def _get(self, uri: str, etag: str | None) -> GetObjectOutputTypeDef:
         bucket, key = split_uri(uri)
         condition: dict[str, Any] = {} if etag is None else {"IfMatch": f'"{etag}"'}
         try:
-            return self.client.get_object(Bucket=bucket, Key=key, **condition)["Body"].read()
+            return self.client.get_object(Bucket=bucket, Key=key, **condition)
         except ClientError as error:
             code = _code(error)
             if code in _NOT_FOUND:

@@ -1,51 +1,25 @@
-"""The files of a Delta table: how they are laid out, and how rows come out of them and into them."""
+"""The files of a Delta table: how rows come out of them and into them."""
 
 from __future__ import annotations
 
-import json
-import re
-import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
-from uuid import uuid4
+from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
-from pyarrow.fs import PyFileSystem
 
-_FILE_BYTES = 128 * 1024**2
-_ROW_GROUP_BYTES = 32 * 1024**2
+from media_embeddings.file_writing import FileWriter, RollingWriter, file_system
+from media_embeddings.in_order import ahead
+from media_embeddings.table_layout import FILE_BYTES, Layout, rows_within
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How a table is laid out: its columns, its partitions, and how the rows of a file are sorted."""
-
-    schema: pa.Schema
-    partitions: tuple[str, ...]
-    sort: tuple[str, ...]
-
-    @cached_property
-    def stored(self) -> pa.Schema:
-        """The columns that are in the files; those of the partitions stand in the log."""
-        return pa.schema(
-            [field for field in self.schema if field.name not in self.partitions], metadata=self.schema.metadata
-        )
-
-    @property
-    def configuration(self) -> dict[str, str]:
-        """Return the table properties that a new table gets."""
-        return {
-            "delta.dataSkippingStatsColumns": ",".join(self.sort),
-            # Commit ids are remembered for as long as a task may still be cleared and repeat its commit.
-            "delta.setTransactionRetentionDuration": "interval 90 days",
-        }
+_LEAST_ROWS_A_SLICE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +32,8 @@ class File:
     first_uri: str | None
     """The least ``media_uri`` in it; None where the log does not say, as after some other engines' writes."""
     last_uri: str | None
+    rows: int | None = None
+    """How many rows it has; None where the log does not say."""
 
     def uris_within(self, uris: Sequence[str]) -> Sequence[str]:
         """Return those of some sorted URIs that the file may hold."""
@@ -83,7 +59,7 @@ class Files:
 
     def __init__(self, uri: str, options: dict[str, str], layout: Layout) -> None:
         self.layout = layout
-        self._filesystem = PyFileSystem(DeltaStorageHandler(uri, options))
+        self._filesystem = file_system(uri, options)
 
     def of(self, table: DeltaTable) -> Iterator[File]:
         """Yield the files that make up the table at its version."""
@@ -94,7 +70,13 @@ class Files:
                 {name: row[f"partition.{name}"] for name in self.layout.partitions},
                 row.get("min.media_uri"),
                 row.get("max.media_uri"),
+                row.get("num_records"),
             )
+
+    def metadata(self, file: File) -> pq.FileMetaData:
+        """Return what a file's footer says; none of its rows is read."""
+        with self._filesystem.open_input_file(file.path) as source:
+            return pq.read_metadata(source)
 
     def read(
         self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
@@ -112,11 +94,11 @@ class Files:
             pq.ParquetFile(source, pre_buffer=False) as parquet,
         ):
             stored = set(parquet.schema_arrow.names)
+            names = [name for name in {*columns, "media_uri"} if name in stored]
             for group in range(parquet.num_row_groups):
-                names = [name for name in {*columns, "media_uri"} if name in stored]
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
-                    rows = rows.filter(condition(rows))
+                    rows = _where(rows, condition(rows))
                 yield self._completed(rows, columns, file)
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
@@ -136,38 +118,44 @@ class Files:
         """Write rows of the table, by partition and sorted, and return what a commit has to add."""
         rows = rows.select(self.layout.schema.names).cast(self.layout.schema)
         return [
-            self._write_file(part, values)
+            self._written([part], values)
             for values, partition in _partitions(rows, self.layout.partitions)
-            for part in _parts(_sorted(partition.select(self.layout.stored.names), self.layout.sort), _FILE_BYTES)
+            for part in _parts(_sorted(partition.select(self.layout.stored.names), self.layout.sort))
         ]
 
-    def _write_file(self, rows: pa.Table, values: dict[str, str]) -> AddAction:
-        # Readers take the values from the log, so that the folders' names can do without what would have to be escaped.
-        folders = [f"{name}={re.sub(r'[^A-Za-z0-9._-]', '_', value)}" for name, value in values.items()]
-        path = "/".join([*folders, f"part-{uuid4()}.zstd.parquet"])
-        schema = self.layout.stored
-        pq.write_table(
-            rows.cast(schema),
-            path,
-            filesystem=self._filesystem,
-            row_group_size=_rows_within(rows, _ROW_GROUP_BYTES),
-            compression="zstd",
-            compression_level=1,
-            # Vectors are split by byte position, so that zstd finds something to compress.
-            use_dictionary=False,
-            column_encoding={
-                name: encoding for field in schema if (encoding := _encoding(field)) for name in [_leaf(field)]
-            },
-            write_statistics=[field.name for field in schema if not pa.types.is_list(field.type)],
-        )
-        return AddAction(
-            path=path,
-            size=self._filesystem.get_file_info(path).size,
-            partition_values=values,
-            modification_time=now(),
-            data_change=True,
-            stats=json.dumps(_statistics(rows, self.layout.sort), ensure_ascii=False),
-        )
+    def write_rest(self, file: File, condition: Callable[[pa.Table], pa.Array]) -> list[AddAction]:
+        """Write the rows of a file for which a condition holds into another one, a row group in memory at a time.
+
+        Returns what a commit has to add: nothing where there are no such rows.
+        """
+        groups = ahead(self.read_groups(file, self.layout.schema.names, condition))
+        with closing(groups):
+            parts = (part for part in groups if part.num_rows)
+            first = next(parts, None)
+            return [] if first is None else [self._written(chain([first], parts), file.partition_values)]
+
+    def rolling(self) -> RollingWriter:
+        """Return a writer of new files for rows that come in order."""
+        return RollingWriter(self._filesystem, self.layout)
+
+    def _written(self, parts: Iterable[pa.Table], values: dict[str, str]) -> AddAction:
+        file = FileWriter(self._filesystem, self.layout, values)
+        try:
+            for part in parts:
+                file.write(part)
+        except BaseException:
+            file.abandon()
+            raise
+        return file.close()
+
+
+def _where(rows: pa.Table, condition: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows for which the condition holds; as slices, where that are few, since vectors are heavy to copy."""
+    holds = np.concatenate([[False], condition.to_numpy(zero_copy_only=False), [False]])
+    starts, ends = np.flatnonzero(np.diff(holds.astype(np.int8))).reshape(-1, 2).T.tolist()
+    if len(starts) * _LEAST_ROWS_A_SLICE > rows.num_rows:
+        return rows.filter(condition)
+    return pa.concat_tables([rows.slice(0, 0), *(rows.slice(at, to - at) for at, to in zip(starts, ends, strict=True))])
 
 
 def _partitions(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[dict[str, str], pa.Table]]:
@@ -189,37 +177,6 @@ def _sorted(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return rows if in_order.as_py() else rows.take(order)
 
 
-def _parts(rows: pa.Table, most_bytes: int) -> Iterator[pa.Table]:
-    step = _rows_within(rows, most_bytes)
+def _parts(rows: pa.Table) -> Iterator[pa.Table]:
+    step = rows_within(rows, FILE_BYTES)
     return (rows.slice(start, step) for start in range(0, rows.num_rows, step))
-
-
-def _rows_within(rows: pa.Table, most_bytes: int) -> int:
-    bytes_a_row = max(1, rows.nbytes) / max(1, rows.num_rows)
-    return max(1, int(most_bytes / bytes_a_row))
-
-
-def _encoding(field: pa.Field) -> str | None:
-    if pa.types.is_list(field.type):
-        return "BYTE_STREAM_SPLIT"
-    return "DELTA_BYTE_ARRAY" if pa.types.is_string(field.type) else None
-
-
-def _leaf(field: pa.Field) -> str:
-    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
-
-
-def _statistics(rows: pa.Table, names: Sequence[str]) -> dict[str, object]:
-    """Return a file's statistics for the log; never cut off, since a replacement finds its files by them."""
-    bounds = {name: pc.min_max(rows[name]).as_py() for name in names}
-    return {
-        "numRecords": rows.num_rows,
-        "minValues": {name: bound["min"] for name, bound in bounds.items()},
-        "maxValues": {name: bound["max"] for name, bound in bounds.items()},
-        "nullCount": {name: rows[name].null_count for name in names},
-    }
-
-
-def now() -> int:
-    """Return the time as the log has it: milliseconds since 1970."""
-    return int(time.time() * 1000)

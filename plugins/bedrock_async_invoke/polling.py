@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from bedrock_async_invoke.bedrock_clock import CLOCK_MARGIN, RESOLUTION
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, InvocationStatus, output_folder
 
@@ -26,7 +27,7 @@ class ListSince:
     """Look at the list, from this time on, until all of ``wanted`` were seen or the list ends."""
 
     submitted_after: datetime | None
-    """The oldest submission among ``wanted``; None for everything there is."""
+    """Before the oldest submission among ``wanted``, by Bedrock's clock; None for everything there is."""
     wanted: frozenset[str]
     """ARNs that are not known to have ended."""
 
@@ -90,6 +91,7 @@ class StatusPoller:
     _not_found: set[str] = field(init=False, default_factory=set)
     _looked: bool = field(init=False, default=False)
     _look_failed: bool = field(init=False, default=False)
+    _look_age: float = field(init=False, default=0.0)
     _failures: int = field(init=False, default=0)
     _late_looks: int = field(init=False, default=0)
     _slowdown: int = field(init=False, default=0)
@@ -152,12 +154,16 @@ class StatusPoller:
             return Done(deadline_exceeded=True)
         self._late_looks += now >= deadline
         self._looked = False
-        seconds = self.poll_interval * (1 + self._slowdown)
+        seconds = max(0.0, self.poll_interval * (1 + self._slowdown) - self._look_age)
         return Wait(min(seconds, deadline - now) if now < deadline else seconds)
 
-    def listed(self, summaries: Iterable[Mapping[str, Any]]) -> None:
-        """Take in a look at the list: the summaries of any invocations, ours among them."""
+    def listed(self, summaries: Iterable[Mapping[str, Any]], age_seconds: float = 0.0) -> None:
+        """Take in a look at the list: the summaries of any invocations, ours among them.
+
+        :param age_seconds: how long ago the look was had: the next one is due so much earlier.
+        """
         self._failures = self._slowdown = 0
+        self._look_age = age_seconds
         seen = self._take(summaries)
         for arn in self._pending - seen:
             self._misses[arn] = self._misses.get(arn, 0) + 1
@@ -178,6 +184,7 @@ class StatusPoller:
     def failed(self, error: AsyncInvokeError) -> None:
         """Take in that Bedrock could not be asked."""
         self._look_failed = True
+        self._look_age = 0.0
         self._failure = str(error)
         self._slowdown = min(self._slowdown + 1, 3)
         self._refused = error.meaning is Meaning.REFUSED
@@ -201,9 +208,16 @@ class StatusPoller:
         return frozenset(seen)
 
     def _oldest(self) -> datetime | None:
-        times = [self._by_arn[arn].submitted_at for arn in self._pending]
-        known = [_time(each) for each in times if each is not None]
+        times = [self._submitted_after(arn) for arn in self._pending]
+        known = [each for each in times if each is not None]
         return min(known) if len(known) == len(times) else None
+
+    def _submitted_after(self, arn: str) -> datetime | None:
+        """Return a time before an invocation was submitted: by Bedrock's clock, once it has said so."""
+        if (seen := self._statuses.get(arn)) is not None and seen.submitted_at is not None:
+            return _time(seen.submitted_at) - RESOLUTION
+        submitted_at = self._by_arn[arn].submitted_at
+        return None if submitted_at is None else _time(submitted_at) - CLOCK_MARGIN
 
 
 def _status_of(invocation: Invocation, answer: Mapping[str, Any]) -> InvocationStatus:

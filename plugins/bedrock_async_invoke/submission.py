@@ -14,12 +14,12 @@ from math import inf
 
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import Invocation, Outcome
+from bedrock_async_invoke.pace import Pace
 
 LIST_LAG_SECONDS = 30.0
 """How long the list may take to show an invocation that was just accepted; AWS states no figure."""
 
 _FIRST_WAIT_SECONDS = 2.0
-_LEAST_LOOK_SECONDS = 0.5
 _DECREASE = 0.9
 
 
@@ -41,7 +41,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start this request, and say what came of it."""
+    """Start this request: say that it is being started, then what came of it."""
 
     request_id: str
 
@@ -97,6 +97,8 @@ class _Pending:
     error: AsyncInvokeError | None = None
     """What the last of them met."""
     conflicting: bool = False
+    is_starting: bool = False
+    """Whether a Start call is under way."""
 
 
 class SubmissionWindow:
@@ -124,10 +126,11 @@ class SubmissionWindow:
         self._held: list[tuple[float, int, str]] = []
         # Of these a Start may have had its effect.
         self._uncertain: set[str] = set()
+        self._starting: set[str] = set()
         self._in_flight: int | None = None
         self._limit = inf
         self._looked_at = -inf
-        self._ended_per_second: float | None = None
+        self._pace = Pace()
         self._paused_until = -inf
         self._reason = ""
         self._backoff = 0.0
@@ -178,6 +181,7 @@ class SubmissionWindow:
         """Start these no more, and keep no outcome of them."""
         for request_id in request_ids:
             self._uncertain.discard(request_id)
+            self._starting.discard(request_id)
             self._pending.pop(request_id, None)
             self._outcomes.pop(request_id, None)
 
@@ -212,8 +216,9 @@ class SubmissionWindow:
     def _waiting(self, now: float) -> Wait | Look:
         """Return what to do while nothing can be started."""
         if not self._any_ready():
-            return Wait(max(self._held[0][0] - now, 0.0), "it is not known yet what became of earlier Start calls")
-        next_look = self._looked_at + self._look_interval
+            until = self._held[0][0] if self._held else now + self.poll_interval
+            return Wait(max(until - now, 0.0), "it is not known yet what became of earlier Start calls")
+        next_look = self._looked_at + self._pace.look_interval(self._occupied, self.poll_interval)
         if now >= next_look:
             return Look()
         return Wait(next_look - now, f"{self._occupied} invocations of the model are in progress")
@@ -234,10 +239,11 @@ class SubmissionWindow:
         :param known: which of ours it knows.
         :param began: when the look began.
         """
-        self._estimate_pace(in_flight, began)
+        self._observe_ends(in_flight, began)
         self._in_flight, self._looked_at = in_flight, began
         self._failed_looks = 0
-        if self._settle(known):
+        # Those that are being started have an answer to come, or are asked for again when it is lost.
+        if self._settle(one for one in known if one.request_id not in self._starting):
             # An answer was lost, but not the call: that is no reason to give up.
             self._succeeded()
 
@@ -254,10 +260,19 @@ class SubmissionWindow:
         self._in_flight = None
         self._back_off(now, error)
 
-    def started(self, invocation: Invocation) -> None:
-        """Take in that Bedrock accepted a request."""
+    def starting(self, request_id: str) -> None:
+        """Take in that a request is being started: it takes room in the window until it is said what came of it."""
+        self._pending[request_id].is_starting = True
+        self._starting.add(request_id)
+
+    def started(self, invocation: Invocation, *, is_listed: bool = False) -> None:
+        """Take in that Bedrock accepted a request.
+
+        :param is_listed: whether the last look has counted it already.
+        """
         self._succeeded()
-        self._in_flight = (self._in_flight or 0) + 1
+        if self._in_flight is not None and not is_listed:
+            self._in_flight += 1
         # Additive increase: one more a round of as many.
         self._limit += 1 / self._limit
         self._settle([invocation])
@@ -277,11 +292,10 @@ class SubmissionWindow:
     def start_failed(self, request_id: str, error: AsyncInvokeError, now: float, at: str | None = None) -> None:
         """Take in that a request was not accepted, or that nobody knows whether it was."""
         if error.meaning is Meaning.THROTTLED:
-            # Multiplicative decrease: what there was room for is the most that is known to fit.
-            self._limit = max(1.0, _DECREASE * min(self._occupied, self._limit))
-            self._in_flight = None
-            self._back_off(now, error)
+            self._try_again(request_id)
+            self._throttled(now, error)
         elif error.meaning is Meaning.UNAUTHENTICATED:
+            self._try_again(request_id)
             self._count_failure(now, error)
         elif error.meaning is Meaning.UNAVAILABLE:
             pending = self._pending[request_id]
@@ -296,6 +310,22 @@ class SubmissionWindow:
             # That Bedrock has looked at the request shows that it is there.
             self._succeeded()
             self.refused(request_id, error, at)
+
+    def _throttled(self, now: float, error: AsyncInvokeError) -> None:
+        """Shrink the window, once for all calls that were under way: the others met the same limit."""
+        if self._in_flight is not None:
+            # Multiplicative decrease: what there was room for is the most that is known to fit.
+            fitting = self._in_flight + len(self._uncertain)
+            self._limit = max(1.0, _DECREASE * min(fitting, self._limit))
+            self._in_flight = None
+            self._back_off(now, error)
+        elif error.retry_after is not None:
+            self._pause(now, error.retry_after, str(error))
+
+    def _try_again(self, request_id: str) -> None:
+        self._pending[request_id].is_starting = False
+        self._starting.discard(request_id)
+        self._queue(request_id)
 
     def _succeeded(self) -> None:
         self._failed_starts = self._probes = 0
@@ -316,6 +346,8 @@ class SubmissionWindow:
     def _postpone(self, request_id: str, until: float, *, may_be_running: bool) -> None:
         pending = self._pending[request_id]
         pending.not_before = until
+        pending.is_starting = False
+        self._starting.discard(request_id)
         if may_be_running:
             self._uncertain.add(request_id)
         heapq.heappush(self._held, (until, pending.number, request_id))
@@ -351,7 +383,8 @@ class SubmissionWindow:
             if queue and occupied < min(inf if most is None else most, self._limit):
                 tops.append(queue[0])
         if tops and self._failed_starts > 1:
-            return self._probe()
+            # One at a time: what came of it decides on the next.
+            return None if self._starting else self._probe()
         return min(tops)[2] if tops else None
 
     def _probe(self) -> str:
@@ -361,7 +394,12 @@ class SubmissionWindow:
 
     def _is_ready(self, entry: tuple[float, int, str]) -> bool:
         pending = self._pending.get(entry[2])
-        return pending is not None and pending.number == entry[1] and pending.not_before <= self._looked_at
+        return (
+            pending is not None
+            and pending.number == entry[1]
+            and pending.not_before <= self._looked_at
+            and not pending.is_starting
+        )
 
     def _any_ready(self) -> bool:
         return any(self._ready.values())
@@ -369,22 +407,12 @@ class SubmissionWindow:
     @property
     def _occupied(self) -> int:
         """How many invocations are in progress, those included of which it is not known."""
-        return (self._in_flight or 0) + len(self._uncertain)
+        return (self._in_flight or 0) + len(self._uncertain) + len(self._starting)
 
-    @property
-    def _look_interval(self) -> float:
-        """Seconds between two looks while the window is full: about as long as it takes one slot to become free."""
-        if not self._ended_per_second:
-            return self.poll_interval
-        return min(max(1 / self._ended_per_second, _LEAST_LOOK_SECONDS), self.poll_interval)
-
-    def _estimate_pace(self, in_flight: int, began: float) -> None:
+    def _observe_ends(self, in_flight: int, began: float) -> None:
         seconds = began - self._looked_at
-        if self._in_flight is None or not 0 < seconds < inf:
-            return
-        pace = max(0, self._in_flight - in_flight) / seconds
-        known = self._ended_per_second
-        self._ended_per_second = pace if known is None else (known + pace) / 2
+        if self._in_flight is not None and 0 < seconds < inf:
+            self._pace.observe(max(0, self._in_flight - in_flight), seconds)
 
     def _back_off(self, now: float, error: AsyncInvokeError) -> None:
         """Pause for as long as the service asks, or twice as long as the last time."""
@@ -402,6 +430,7 @@ class SubmissionWindow:
         for request_id, one in new.items():
             del self._pending[request_id]
             self._uncertain.discard(request_id)
+            self._starting.discard(request_id)
             self._outcomes[request_id] = one
         self._fresh += new.values()
         return bool(new)

@@ -14,16 +14,27 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bedrock_async_invoke import lease as leases
+from bedrock_async_invoke.attempts import (
+    Attempt,
+    FencedOff,
+    Held,
+    IntentChangedError,
+    Known,
+    NotStarted,
+    Started,
+    Starter,
+)
 from bedrock_async_invoke.batch import Batch, Submission, SubmissionFailedError
+from bedrock_async_invoke.bedrock_clock import CLOCK_MARGIN, BedrockClock
+from bedrock_async_invoke.calls import Calls
 from bedrock_async_invoke.clients import Clients
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
-from bedrock_async_invoke.intents import Intent, Intents
 from bedrock_async_invoke.lease import Lease
 from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
 from bedrock_async_invoke.polling import IN_PROGRESS
@@ -42,11 +53,13 @@ __all__ = ["ManifestSubmission", "Submission", "SubmissionFailedError", "Submitt
 
 logger = logging.getLogger(__name__)
 
-# How far this machine's clock may be off from Bedrock's.
-_CLOCK_MARGIN = timedelta(minutes=5)
 _TICKETS_EVERY_SECONDS = 2.0
 _LONGEST_STEP_SECONDS = 5.0
 _OTHERS_TURN_SECONDS = 0.5
+_TURN_SECONDS_FOR_EACH = 0.1
+_LOOK_FOR_ENDED_SECONDS = 2.0
+CALLS_AT_ONCE = 8
+"""Start calls that are under way at once: Bedrock takes tenths of a second for each."""
 _SAY_AGAIN_SECONDS = 60.0
 _JITTER = 0.2
 
@@ -97,8 +110,14 @@ class Submitter:
         self._known_under = 0
         # Started lately and not seen in the list, which lags: they take room in the window all the same.
         self._unlisted: dict[str, datetime] = {}
+        # What the last look has shown.
+        self._listed: set[str] = set()
+        self._looked_for_ended_at = float("-inf")
+        self._bedrock_clock = BedrockClock()
         self._searches: list[_Search] = []
         self._said: tuple[str, float] = ("", float("-inf"))
+        self._calls: Calls[Attempt] = Calls(CALLS_AT_ONCE)
+        self._starter = Starter(lambda: self._clients, self._owner, self._lease, self._list_lag)
 
     @property
     def tickets(self) -> Tickets | None:
@@ -132,6 +151,7 @@ class Submitter:
                 if self._may_write:
                     other.record()
             self._of_others.clear()
+            self._calls.close()
             if self._lease is not None:
                 # The list may not show them yet, and their batches may be done.
                 unlisted = {arn: at.isoformat() for arn, at in self._unlisted.items()}
@@ -147,11 +167,16 @@ class Submitter:
         :raises _ServiceFailingError: when Bedrock could not be reached too many times in a row.
         """
         if not self._lock.acquire(blocking=False):
-            return _OTHERS_TURN_SECONDS
+            return self._until_ones_turn()
         try:
             return self._step(is_going_on)
         finally:
             self._lock.release()
+
+    def _until_ones_turn(self) -> float:
+        """Return how long who is not at it waits: however many they are, about ten of them ask in a second."""
+        mean = max(_OTHERS_TURN_SECONDS, _TURN_SECONDS_FOR_EACH * len(self._batches))
+        return min(mean, _LONGEST_STEP_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - to spread them
 
     def _step(self, is_going_on: Callable[[], bool]) -> float:
         if self._lease is not None and not self._lease.hold():
@@ -173,23 +198,46 @@ class Submitter:
         return seconds
 
     def _drive(self, is_going_on: Callable[[], bool]) -> float:
-        """Do what the window decides, for some seconds at most; return how many seconds to wait before it goes on."""
+        """Do what the window decides, for some seconds at most; return how many seconds to wait before it goes on.
+
+        No call is under way any more when it ends, however it ends.
+        """
         ends = leases.now() + _LONGEST_STEP_SECONDS
-        while is_going_on() and leases.now() < ends:
-            decision = self._window.decide(leases.now())
-            if isinstance(decision, GiveUp):
-                raise _ServiceFailingError(decision.reason)
-            if isinstance(decision, Wait):
-                return self._waiting(decision)
-            if isinstance(decision, Look):
-                self._look()
-            elif isinstance(decision, Start):
-                self._start(decision.request_id)
+        try:
+            while is_going_on() and leases.now() < ends:
+                decision = self._window.decide(leases.now())
+                if isinstance(decision, GiveUp):
+                    raise _ServiceFailingError(decision.reason)
+                if isinstance(decision, Wait) and not self._calls.are_under_way:
+                    return self._waiting(decision)
+                self._carry_out(decision)
+                self._distribute()
+                self._record(at_once=False)
+                if isinstance(decision, Done):
+                    return _OTHERS_TURN_SECONDS
+            return 0.0
+        finally:
+            self._await_calls()
+
+    def _carry_out(self, decision: Look | Start | Wait | Done) -> None:
+        """Do the next thing, or wait until a call has ended after which there may be another."""
+        if isinstance(decision, Look):
+            self._look()
+        elif isinstance(decision, Start) and self._calls.has_room:
+            self._begin(decision.request_id)
+            self._take_in_attempts(0.0)
+        elif not isinstance(decision, Done):
+            most = decision.seconds if isinstance(decision, Wait) else _LONGEST_STEP_SECONDS
+            self._take_in_attempts(most)
+
+    def _await_calls(self) -> None:
+        try:
+            while self._calls.are_under_way:
+                self._take_in_attempts(_LONGEST_STEP_SECONDS)
+        finally:
+            if self._calls.are_under_way:
+                self._await_calls()
             self._distribute()
-            self._record(at_once=False)
-            if isinstance(decision, Done):
-                return _OTHERS_TURN_SECONDS
-        return 0.0
 
     @property
     def _may_write(self) -> bool:
@@ -325,27 +373,35 @@ class Submitter:
         self._unlisted = {arn: at for arn, at in self._unlisted.items() if at > lagging}
         try:
             counts = any(one.submission.max_in_flight is not None for one in self._batches)
-            in_progress = self._summaries(status=IN_PROGRESS) if counts else []
-            since = self._look_since(counts)
-            found = in_progress + ([] if since is None else self._summaries(submitted_after=since))
+            found = self._summaries(status=IN_PROGRESS) if counts else []
+            self._take_in_listed(found)
+            if (since := self._look_since(began, counts=counts)) is not None:
+                # In either of the two looks: what the first did not show yet may be in the second.
+                found += self._summaries(submitted_after=since)
+                self._take_in_listed(found)
         except AsyncInvokeError as error:
             logger.warning("looking at the list of invocations failed: %s", error)
             self._renew_where_that_may_help(error)
             self._window.list_failed(error, leases.now())
             return
         self._searches = [one for one in self._searches if one.due > began]
-        # One that was listed once, whatever its status, is counted by the list from then on.
-        for one in found:
-            self._unlisted.pop(one["invocationArn"], None)
-        # In either of the two looks: what the first did not show yet may be in the second.
+        self._listed = {one["invocationArn"] for one in found}
         counted = {one["invocationArn"] for one in found if self._takes_room(one)}
         self._window.listed(len(counted) + len(self._unlisted), self._adoptable(found), began)
 
-    def _look_since(self, counts: bool) -> datetime | None:
-        """Return since when submissions are to be looked at, whatever their status; None if that tells nothing."""
+    def _take_in_listed(self, summaries: Iterable[Mapping[str, Any]]) -> None:
+        """Take in that invocations are listed: from then on the list counts them, whatever their status."""
+        for one in summaries:
+            if (began := self._unlisted.pop(one["invocationArn"], None)) is not None:
+                self._bedrock_clock.observe(began, one["submitTime"])
+
+    def _look_since(self, now: float, *, counts: bool) -> datetime | None:
+        """Return since when submissions are to be looked at, whatever their status; None if that is not to be done now."""
         known = [one.since for one in self._searches]
-        if self._unlisted and counts:
-            known.append(min(self._unlisted.values()) - _CLOCK_MARGIN)
+        # Those that are not in progress have ended already, or the list does not show them yet.
+        if self._unlisted and counts and now - self._looked_for_ended_at >= _LOOK_FOR_ENDED_SECONDS:
+            self._looked_for_ended_at = now
+            known.append(self._bedrock_clock.at_the_earliest(min(self._unlisted.values())))
         return min(known, default=None)
 
     def _summaries(self, **condition: Any) -> list[dict[str, Any]]:
@@ -368,42 +424,60 @@ class Submitter:
             if self._window.is_pending(one.get("clientRequestToken", ""))
         ]
 
-    def _start(self, request_id: str) -> None:
+    def _begin(self, request_id: str) -> None:
+        """Begin an attempt at starting a request."""
         batch = next(one for one in self._batches if request_id in one.requests)
-        request, submission = batch.requests[request_id], batch.submission
-        before = _now()
-        try:
-            self._check_source(submission, request)
-            etag = self._declare(submission, request)
-            if etag is None:
-                return
-            if self._lease is not None and not (self._lease.hold() and self._lease.fence == self._known_under):
-                raise _FencedOffError
-            before = _now()
-            arn = self._clients.bedrock.start_async_invoke(
-                model_id=submission.model_id,
-                model_input=request.model_input,
-                output_s3_uri=request.output_uri,
-                client_request_token=request.request_id,
-                kms_key_id=submission.kms_key_id,
-                bucket_owner=submission.bucket_owner,
-                tags=submission.tags,
-            )
-        except AsyncInvokeError as error:
-            self._failed(batch, request, error, before)
-            return
-        self._unlisted[arn] = before
-        self._window.started(Invocation(request.request_id, arn, Outcome.STARTED, before.isoformat()))
-        if submission.intents_uri is not None:
-            known = replace(self._intent(submission, request), invocation_arn=arn, submitted_at=before.isoformat())
-            if Intents(self._clients, submission.intents_uri).replace(known, etag) is None:
-                logger.warning("%s: somebody else has changed its intent while it was started", request.request_id)
+        request, fence, looked_at = batch.requests[request_id], self._known_under, self._window.looked_at
+        self._window.starting(request_id)
+        self._calls.begin(lambda: self._starter.attempt(batch, request, fence=fence, looked_at=looked_at))
+
+    def _take_in_attempts(self, seconds: float) -> None:
+        """Take in the attempts that have ended; if none has, wait so many seconds for the first.
+
+        :raises _FencedOffError: after all were taken in, if one of them was.
+        """
+        troubles: list[Exception] = []
+        for call in self._calls.take_finished(seconds):
+            error = call.exception()
+            if isinstance(error, Exception):
+                troubles.append(error)
+            elif (trouble := self._take_in_attempt(call.result())) is not None:
+                troubles.append(trouble)
+        for trouble in troubles:
+            raise trouble
+
+    def _take_in_attempt(self, attempt: Attempt) -> Exception | None:
+        request, ending = attempt.request, attempt.ending
+        match ending:
+            case Started(invocation, trouble):
+                self._take_in_start(invocation, attempt.began)
+                if isinstance(trouble, IntentChangedError):
+                    logger.warning("%s", trouble)
+                    return None
+                return trouble
+            case Known(invocation):
+                self._window.known(invocation)
+            case Held(since, due):
+                self._search(since - CLOCK_MARGIN, due)
+                self._window.hold(request.request_id, due)
+            case NotStarted(error):
+                self._failed(attempt.batch, request, error, attempt.began)
+            case FencedOff():
+                return _FencedOffError()
+        return None
+
+    def _take_in_start(self, invocation: Invocation, began: datetime) -> None:
+        arn = invocation.invocation_arn or ""
+        is_listed = arn in self._listed
+        if not is_listed:
+            self._unlisted[arn] = began
+        self._window.started(invocation, is_listed=is_listed)
 
     def _failed(self, batch: Batch, request: AsyncInvokeRequest, error: AsyncInvokeError, before: datetime) -> None:
         self._window.start_failed(request.request_id, error, leases.now(), before.isoformat())
         if error.meaning is Meaning.UNAVAILABLE:
             logger.warning("no answer to rely on for %s: %s", request.source_uri or request.request_id, error)
-            self._search(before - _CLOCK_MARGIN, leases.now() + self._list_lag)
+            self._search(before - CLOCK_MARGIN, leases.now() + self._list_lag)
         elif error.meaning is Meaning.REFUSED:
             logger.warning("%s is refused: %s", request.source_uri or request.request_id, error)
             if self._window.is_pending(request.request_id):
@@ -414,58 +488,6 @@ class Submitter:
     def _renew_where_that_may_help(self, error: AsyncInvokeError) -> None:
         if error.meaning is Meaning.UNAUTHENTICATED:
             self._clients.renew()
-
-    def _intent(self, submission: Submission, request: AsyncInvokeRequest) -> Intent:
-        fence = 0 if self._lease is None else self._lease.fence
-        return Intent(request.request_id, self._owner, fence, submission.manifest_uri)
-
-    def _declare(self, submission: Submission, request: AsyncInvokeRequest) -> str | None:
-        """Create the request's intent and return its ETag, or None where the request is not to be started now.
-
-        An intent of another that has no invocation yet is taken over only when that other can't be starting it any more,
-        and a look that began after the list's lag has not found it.
-        """
-        if submission.intents_uri is None:
-            return ""
-        intents, mine = Intents(self._clients, submission.intents_uri), self._intent(submission, request)
-        found = intents.declare(mine)
-        if isinstance(found, str):
-            return found
-        theirs = found.intent
-        if theirs.invocation_arn is not None:
-            known = Invocation(request.request_id, theirs.invocation_arn, Outcome.ADOPTED, theirs.submitted_at)
-            self._window.known(known)
-            return None
-        if (theirs.owner, theirs.fence) == (mine.owner, mine.fence):
-            return found.etag
-        taken_at = 0.0 if self._lease is None else self._lease.taken_at
-        due = max(leases.now() - found.age_seconds, taken_at) + self._list_lag
-        if self._window.looked_at >= due:
-            logger.warning(
-                "%s: the intent of %s is taken over, no invocation came of it", request.request_id, theirs.owner
-            )
-            taken = intents.replace(mine, found.etag)
-            if taken is not None:
-                return taken
-            due = leases.now() + self._list_lag
-        self._search(found.written_at - _CLOCK_MARGIN, due)
-        self._window.hold(request.request_id, due)
-        return None
-
-    def _check_source(self, submission: Submission, request: AsyncInvokeRequest) -> None:
-        """Refuse a request whose object is no longer the one that it was made from: Bedrock takes no version id."""
-        uri, etag = request.source_uri, request.source_etag
-        if not submission.check_source or uri is None:
-            return
-        found = self._clients.etag(uri)
-        if found is None:
-            raise AsyncInvokeError(Meaning.REFUSED, "SourceNotFound", f"{uri} was deleted before it was submitted")
-        if etag is not None and found != etag:
-            raise AsyncInvokeError(
-                Meaning.REFUSED,
-                "SourceChanged",
-                f"{uri} was replaced before it was submitted (ETag {etag}, now {found})",
-            )
 
 
 class ManifestSubmission:
@@ -515,6 +537,9 @@ class ManifestSubmission:
         if self._stopped:
             self.close()
             raise SubmissionFailedError(f"Submitting was stopped. {self._batch.kept}")
+        if self._submitter.tickets is not None:
+            # Under a lease one alone makes calls.
+            return seconds
         return seconds * random.uniform(1, 1 + _JITTER)  # noqa: S311 - to spread the calls
 
     @property

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 
 from bedrock_async_invoke.clients import Clients
@@ -36,12 +35,12 @@ from bedrock_async_invoke.polling import (
     StatusPoller,
     Wait,
 )
+from bedrock_async_invoke.shared_list import SharedLook, shared_list
 
 logger = logging.getLogger(__name__)
 
-# How far this machine's clock may be off from Bedrock's.
-_CLOCK_MARGIN = timedelta(minutes=5)
 _JITTER = 0.1
+_OTHERS_LOOK_SECONDS = 0.5
 _MOST_FAILURES_OF_A_LOOK = 3
 _COUNTED = {"completed": COMPLETED, "failed": FAILED, "in_progress": IN_PROGRESS}
 
@@ -76,6 +75,10 @@ class Watcher:
         self._clients = clients
         self._watch = watch
         self._stopped = False
+        self._shared = shared_list(clients)
+        self._last_look: SharedLook | None = None
+        # What was decided, while another thread is looking.
+        self._undone: ListSince | GetEach | None = None
         invocations = self._invocations()
         self._reused = [_status_of_reused(one) for one in invocations if one.outcome is Outcome.REUSED]
         self._poller = StatusPoller(
@@ -99,7 +102,8 @@ class Watcher:
         return read_invocations(content, uri)
 
     def close(self) -> None:
-        """Do nothing: what it has seen is on record, or is seen again."""
+        """Let others look no more for what is waited for here; what it has seen is on record, or is seen again."""
+        self._shared.leave(self)
 
     def stop(self) -> None:
         """Let a step that runs in another thread end after the call that it is making."""
@@ -115,7 +119,7 @@ class Watcher:
         """
         while True:
             self._go_on()
-            decision = self._poller.decide(time.time())
+            decision = self._undone or self._poller.decide(time.time())
             if isinstance(decision, Done):
                 if decision.deadline_exceeded:
                     logger.warning("%d invocations have not ended at the deadline.", len(self._poller.pending))
@@ -127,33 +131,31 @@ class Watcher:
                 self._record(one for one in self.statuses if one.status in TERMINAL)
                 raise WatchingFailedError(f"Bedrock could not be asked: {decision.reason}. {_KEPT}")
             try:
-                self._ask(decision)
+                self._undone = None if self._ask(decision) else decision
             except AsyncInvokeError as error:
                 logger.warning("looking at invocations failed: %s", error)
+                self._undone = None
                 self._poller.failed(error)
+            if self._undone is not None:
+                return _OTHERS_LOOK_SECONDS
 
     def _go_on(self) -> None:
         if self._stopped:
             raise WatchingFailedError(f"Looking was stopped. {_KEPT}")
 
-    def _ask(self, decision: ListSince | GetEach) -> None:
+    def _ask(self, decision: ListSince | GetEach) -> bool:
+        """Ask what was decided; return whether there was an answer, or another thread is about to have it."""
         if isinstance(decision, GetEach):
             self._get(decision.invocation_arns)
-        else:
-            self._list(decision)
-
-    def _list(self, decision: ListSince) -> None:
-        since = decision.submitted_after
-        found: list[dict[str, Any]] = []
-        missing = set(decision.wanted)
-        for page in self._clients.bedrock.list_async_invokes(
-            submitted_after=None if since is None else since - _CLOCK_MARGIN
-        ):
-            found += [one for one in page if one["invocationArn"] in missing]
-            missing -= {one["invocationArn"] for one in page}
-            if not missing:
-                break
-        self._poller.listed(found)
+            return True
+        # At the deadline what others have seen before does not tell.
+        interval = self._watch.poll_interval if time.time() < self._poller.deadline else 0.0
+        look = self._shared.look(self, decision, since=self._last_look, interval=interval)
+        if look is None:
+            return False
+        self._last_look = look
+        self._poller.listed([look.found[arn] for arn in decision.wanted & look.found.keys()], look.age_seconds)
+        return True
 
     def _get(self, arns: Iterable[str]) -> None:
         answers: list[dict[str, Any]] = []
@@ -255,5 +257,8 @@ def watch_blocking(watcher: Watcher) -> None:
 
     :raises WatchingFailedError: as :meth:`Watcher.step`.
     """
-    while (seconds := watcher.step()) is not None:
-        time.sleep(seconds)
+    try:
+        while (seconds := watcher.step()) is not None:
+            time.sleep(seconds)
+    finally:
+        watcher.close()

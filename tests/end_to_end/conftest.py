@@ -144,6 +144,7 @@ def project(tmp_path_factory, sample_library):
         (probes / "sitecustomize.py").write_text(PROBE)
         home = tmp_path_factory.mktemp("airflow")
         with LocalAirflow(home, python_path=(REPOSITORY / "include", probes), environment=environment) as airflow:
+            airflow.api.wait_for_dag("maintain_tables")
             for dag_id in ("embed_media", "embed_media_texts"):
                 airflow.api.wait_for_dag(dag_id)
                 airflow.api.unpause(dag_id)

@@ -22,7 +22,7 @@ def expected(sample_library):
 
 
 def test_the_right_libraries_have_a_dag_and_the_wrong_one_is_an_import_error(project):
-    assert set(project.airflow.api.dag_ids()) == {"embed_media", "embed_media_texts"}
+    assert set(project.airflow.api.dag_ids()) == {"embed_media", "embed_media_texts", "maintain_tables"}
     (error,) = project.airflow.api.import_errors()
     assert error.filename.endswith("library_configuration.py")
     assert f"line {CONFIGURATION_LINE_OF_BROKEN}: libraries.broken.batch_size" in error.stack_trace

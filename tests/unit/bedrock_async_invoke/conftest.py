@@ -10,7 +10,18 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest  # noqa: E402
 
-from bedrock_async_invoke import batch, lease, operators, sensors, submitter, tickets, triggers, watcher  # noqa: E402
+from bedrock_async_invoke import (  # noqa: E402
+    attempts,
+    batch,
+    lease,
+    operators,
+    sensors,
+    shared_list,
+    submitter,
+    tickets,
+    triggers,
+    watcher,
+)
 from tests.unit.bedrock_async_invoke.fake_aws import Clock, FakeBedrock, FakeClients  # noqa: E402
 
 
@@ -27,7 +38,9 @@ def credentials(monkeypatch):
 def clock(monkeypatch) -> Clock:
     """Give a clock that goes on only when somebody sleeps."""
     clock = Clock()
-    for module in (batch, lease, submitter, tickets, watcher, operators, sensors):
+    # Calls one after the other, so that their order can be told.
+    monkeypatch.setattr(submitter, "CALLS_AT_ONCE", 1)
+    for module in (attempts, batch, lease, shared_list, submitter, tickets, watcher, operators, sensors):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

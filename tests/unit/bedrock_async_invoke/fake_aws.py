@@ -215,6 +215,9 @@ class FakeClients:
     def put_requests(self, *requests: dict[str, Any]) -> None:
         self.objects[MANIFEST] = "".join(f"{json.dumps(one)}\n" for one in requests).encode()
 
+    def put_lines(self, uri: str, *lines: dict[str, Any]) -> None:
+        self.write(uri, "".join(f"{json.dumps(one)}\n" for one in lines).encode())
+
     def lines(self, name: str) -> dict[str, dict[str, Any]]:
         """Return the lines of a file beside the manifest by request id."""
         lines = [json.loads(line) for line in self.objects[f"{FOLDER}/{name}"].splitlines()]

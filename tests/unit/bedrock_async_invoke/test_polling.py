@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bedrock_async_invoke.bedrock_clock import CLOCK_MARGIN, RESOLUTION
 from bedrock_async_invoke.manifest import Invocation, Outcome
 from bedrock_async_invoke.polling import TERMINAL, Done, GetEach, GiveUp, ListSince, StatusPoller, Wait
 from tests.unit.bedrock_async_invoke.fake_aws import ACCOUNT, THROTTLED, UNAVAILABLE, refusal
@@ -50,10 +51,12 @@ def test_a_refused_request_has_nothing_to_follow():
 
 def test_the_list_is_looked_at_since_the_oldest_that_has_not_ended():
     subject = poller(2)
-    assert subject.decide(NOW) == ListSince(START, frozenset({arn(0), arn(1)}))
-    subject.listed([summary(0), summary(1, "InProgress")])
+    assert subject.decide(NOW) == ListSince(START - CLOCK_MARGIN, frozenset({arn(0), arn(1)}))
+    subject.listed([summary(0), summary(1, "InProgress", submitTime=START + timedelta(minutes=3))])
     assert subject.decide(NOW) == Wait(10.0)
-    assert subject.decide(NOW + 10) == ListSince(START + timedelta(minutes=1), frozenset({arn(1)}))
+    # From now on by Bedrock's own clock, however far it is from this machine's.
+    since = START + timedelta(minutes=3) - RESOLUTION
+    assert subject.decide(NOW + 10) == ListSince(since, frozenset({arn(1)}))
     subject.listed([summary(1, "Failed", failureMessage="broken")])
     assert subject.decide(NOW + 10) == Done(deadline_exceeded=False)
     assert [(one.status, one.failure_message) for one in subject.statuses] == [
@@ -62,11 +65,18 @@ def test_the_list_is_looked_at_since_the_oldest_that_has_not_ended():
     ]
 
 
+def test_the_older_a_look_was_the_sooner_the_next_is_due():
+    subject = poller(1)
+    subject.decide(NOW)
+    subject.listed([summary(0, "InProgress")], age_seconds=4.0)
+    assert subject.decide(NOW) == Wait(6.0)
+
+
 def test_times_of_different_precision_and_zone_are_ordered_as_times():
     late = Invocation("r0", arn(0), Outcome.STARTED, "2026-11-23T02:00:00Z")
     early = Invocation("r1", arn(1), Outcome.ADOPTED, "2026-11-23T02:30:00.5+01:00")
     decision = StatusPoller([late, early], 10.0, HOUR, NOW).decide(NOW)
-    assert decision.submitted_after == datetime(2026, 11, 23, 1, 30, 0, 500000, tzinfo=UTC)
+    assert decision.submitted_after == datetime(2026, 11, 23, 1, 30, 0, 500000, tzinfo=UTC) - CLOCK_MARGIN
 
 
 def test_without_a_time_of_submission_the_whole_list_is_looked_at():

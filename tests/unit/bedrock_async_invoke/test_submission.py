@@ -69,23 +69,67 @@ def test_a_full_window_waits_and_looks_again():
     subject = window(max_in_flight=2)
     subject.listed(1, [], 0)
     assert start_all(subject, 0) == ["r0"]
-    assert subject.decide(0) == Wait(10.0, "2 invocations of the model are in progress")
-    assert subject.decide(4).seconds == 6.0
-    assert subject.decide(10) == Look()
-    subject.listed(1, [], 10)
-    assert subject.decide(10) == Start("r1")
+    for now in (0, 30, 60):
+        subject.listed(2, [], now)
+    assert subject.decide(60) == Wait(10.0, "2 invocations of the model are in progress")
+    assert subject.decide(64).seconds == 6.0
+    assert subject.decide(70) == Look()
+    subject.listed(1, [], 70)
+    assert subject.decide(70) == Start("r1")
 
 
-def test_the_faster_invocations_end_the_sooner_it_looks_again():
-    subject = window(100, max_in_flight=30)
+def test_what_is_being_started_takes_room_in_the_window():
+    subject = window(5, max_in_flight=2)
     subject.listed(0, [], 0)
-    start_all(subject, 0)
-    subject.listed(20, [], 5)
-    start_all(subject, 5)
-    assert subject.decide(5).seconds == 0.5
-    for now in (10, 20, 30, 40, 50):
-        subject.listed(30, [], now)
-    assert subject.decide(50).seconds == 10.0
+    for request_id in ("r0", "r1"):
+        assert subject.decide(0) == Start(request_id)
+        subject.starting(request_id)
+    assert isinstance(subject.decide(0), Wait)
+    subject.start_failed("r1", refusal("ValidationException"), 0)
+    assert subject.decide(0) == Start("r2")
+
+
+def test_an_invocation_that_the_list_showed_before_its_start_had_an_answer_is_counted_once():
+    subject = window(5, max_in_flight=3)
+    subject.listed(0, [], 0)
+    subject.starting("r0")
+    subject.listed(1, [], 1)
+    subject.started(started("r0"), is_listed=True)
+    assert start_all(subject, 1) == ["r1", "r2"]
+
+
+def test_what_is_being_started_is_not_taken_for_somebody_elses():
+    subject = window(1)
+    subject.listed(0, [], 0)
+    subject.starting("r0")
+    subject.listed(1, [adopted("r0")], 1)
+    subject.started(started("r0"), is_listed=True)
+    assert subject.outcomes["r0"].outcome is Outcome.STARTED
+
+
+def test_throttled_calls_that_were_under_way_together_shrink_the_window_once():
+    subject = window(40, max_in_flight=30)
+    subject.listed(20, [], 0)
+    for number in range(8):
+        subject.starting(f"r{number}")
+    for number in range(8):
+        subject.start_failed(f"r{number}", THROTTLED, 0)
+    subject.listed(0, [], 100)
+    # Nine tenths of 20, and one more for as many that are accepted.
+    assert 18 <= len(start_all(subject, 100)) <= 20
+
+
+def test_while_starts_fail_one_is_tried_at_a_time():
+    subject = window(5)
+    subject.listed(0, [], 0)
+    for name in ("r0", "r1"):
+        subject.starting(name)
+        subject.start_failed(name, UNAVAILABLE, 0)
+    subject.listed(0, [], 60)
+    probe = subject.decide(60)
+    assert isinstance(probe, Start)
+    subject.starting(probe.request_id)
+    assert isinstance(subject.decide(60), Wait)
 
 
 def test_what_bedrock_lists_is_adopted_and_not_started():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bedrock_async_invoke import batch, lease, tickets
+from bedrock_async_invoke import attempts, batch, lease, tickets
 from bedrock_async_invoke import submitter as submitter_module
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
 from bedrock_async_invoke.manifest import ManifestError
@@ -405,6 +405,7 @@ def test_told_to_stop_it_starts_nothing_more_and_keeps_what_was_started(clients,
 
 def test_told_to_stop_it_does_not_wait_for_the_next_look(clients, bedrock, clock, monkeypatch):
     clients.put_requests(request(1), request(2))
+    bedrock.job_seconds = 36_000.0
     submission = Submission(MODEL, MANIFEST, max_in_flight=1, poll_interval=600, adopt_since=clock.now)
     submitter = ManifestSubmission(clients, submission)
     sleep, begin = clock.sleep, clock.now
@@ -529,7 +530,8 @@ def test_whatever_goes_wrong_nothing_is_started_twice_nor_beyond_the_window_and_
                 submitting = ManifestSubmission(process, submission, Submitter(process, submission))
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (batch, lease, submitter_module, tickets):
+        patch.setattr(submitter_module, "CALLS_AT_ONCE", 1)
+        for module in (attempts, batch, lease, submitter_module, tickets):
             patch.setattr(module, "time", clock)
         for starts, after_the_call in [*kills, *[(None, False)] * 30]:
             try:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk.module_loading import import_string
 
-from bedrock_async_invoke import triggers
+from bedrock_async_invoke import submitter, triggers
 from bedrock_async_invoke.triggers import BedrockAsyncInvokeTrigger, BedrockStartAsyncInvokeTrigger
 from tests.unit.bedrock_async_invoke.fake_aws import FOLDER, MANIFEST, MODEL, UNAVAILABLE, Clock, request
 
@@ -184,7 +184,8 @@ async def test_the_event_loop_is_never_blocked_by_a_call(clients, quick, monkeyp
     assert sum(lag > 0.045 for lag in lags) < len(lags) / 10
 
 
-async def test_a_trigger_that_is_taken_away_starts_nothing_more(clients, quick):
+async def test_a_trigger_that_is_taken_away_starts_nothing_more(clients, quick, monkeypatch):
+    monkeypatch.setattr(submitter, "CALLS_AT_ONCE", 1)
     clients.put_requests(*[request(number) for number in range(50)])
     second_start, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     start, write = quick.start_async_invoke, clients.write

@@ -77,6 +77,34 @@ def test_a_wrong_library_leaves_the_others_and_their_dag_ids_as_they_are(write):
 
 
 WRONG = [
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    vacuum_retention_days: 0",
+        6,
+        "libraries.films.vacuum_retention_days",
+        "greater",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    outputs_retention_days: 0",
+        6,
+        "libraries.films.outputs_retention_days",
+        "greater",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    runs_retention_days: 7",
+        6,
+        "libraries.films.runs_retention_days",
+        "greater",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    intents_retention_days: 30",
+        6,
+        "libraries.films.intents_retention_days",
+        "greater",
+    ),
     ("region: us-east-1", "region: us-east-2", 4, "libraries.films.region", "us-east-1"),
     ("region: us-east-1", "region: us-east-1\n    regoin: x", 5, "libraries.films.regoin", "allowed are"),
     ("model: marengo-2-7", "model: marengo-9", 5, "libraries.films.model", "marengo-3-0"),

@@ -1,5 +1,9 @@
+import io
+
 import boto3
 import pytest
+from botocore.exceptions import IncompleteReadError
+from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from media_embeddings.storage import (
@@ -86,6 +90,32 @@ def test_a_read_can_insist_on_the_content_that_was_listed(stubbed):
 
     with pytest.raises(ObjectChangedError):
         storage.read("s3://b/k", etag="e1")
+
+
+def test_an_object_is_read_in_chunks_as_it_arrives(stubbed):
+    storage, stubber = stubbed
+    body = StreamingBody(io.BytesIO(b"0123456789"), 10)
+    stubber.add_response("get_object", {"Body": body, "ContentLength": 10}, {"Bucket": "b", "Key": "k"})
+
+    content = storage.open("s3://b/k")
+    assert content.size_bytes == 10
+    assert list(content.chunks(4)) == [b"0123", b"4567", b"89"]
+
+
+def test_an_object_that_breaks_off_is_no_shorter_object(stubbed):
+    storage, stubber = stubbed
+    body = StreamingBody(io.BytesIO(b"0123456"), 10)
+    stubber.add_response("get_object", {"Body": body, "ContentLength": 10})
+    content = storage.open("s3://b/k")
+    with pytest.raises(IncompleteReadError):
+        list(content.chunks(4))
+
+
+def test_to_open_an_object_that_is_not_there_says_so(stubbed):
+    storage, stubber = stubbed
+    stubber.add_client_error("get_object", "NoSuchKey", http_status_code=404)
+    with pytest.raises(ObjectNotFoundError, match="s3://b/k"):
+        storage.open("s3://b/k")
 
 
 def test_the_table_writer_gets_the_same_credentials_and_endpoint():

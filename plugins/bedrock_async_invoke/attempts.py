@@ -1,0 +1,198 @@
+"""One attempt at starting a request: its source is looked at, its intent declared, and Start called.
+
+Attempts are made side by side, each in a thread of its own, so they change nothing that they share: what came of them is
+returned, and taken in by the submitter.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from bedrock_async_invoke import lease as leases
+from bedrock_async_invoke.batch import Batch, Submission
+from bedrock_async_invoke.clients import Clients
+from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
+from bedrock_async_invoke.intents import FoundIntent, Intent, Intents
+from bedrock_async_invoke.lease import Lease
+from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Bedrock has accepted the request."""
+
+    invocation: Invocation
+    trouble: Exception | None = None
+    """Why the invocation could not be added to the intent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The request has an invocation already; nothing was started."""
+
+    invocation: Invocation
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else may have started the request: a look that begins at ``due`` or later will tell."""
+
+    since: datetime
+    """When that may have been, by S3's clock."""
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The request was not accepted, or nobody knows whether it was."""
+
+    error: AsyncInvokeError
+
+
+@dataclass(frozen=True, slots=True)
+class FencedOff:
+    """The lease is no longer this process's, so nothing was started."""
+
+
+Ending = Started | Known | Held | NotStarted | FencedOff
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt, and how it has ended."""
+
+    batch: Batch
+    request: AsyncInvokeRequest
+    began: datetime
+    ending: Ending
+
+
+class Starter:
+    """Makes attempts for one submitter.
+
+    :param owner: names the submitter in intents.
+    :param lease: without one nothing fences it off.
+    :param clients: returns the clients to use; they change.
+    """
+
+    def __init__(self, clients: Callable[[], Clients], owner: str, lease: Lease | None, list_lag: float) -> None:
+        self._clients = clients
+        self._owner = owner
+        self._lease = lease
+        self._list_lag = list_lag
+        self._lease_lock = threading.Lock()
+
+    def attempt(self, batch: Batch, request: AsyncInvokeRequest, *, fence: int, looked_at: float) -> Attempt:
+        """Start a request unless something speaks against it.
+
+        :param fence: the lease's, under which it is to be started.
+        :param looked_at: when the last look at the list began that has not found the request.
+        """
+        submission, began = batch.submission, datetime.fromtimestamp(time.time(), UTC)
+        try:
+            self._check_source(submission, request)
+            declared = self._declare(submission, request, fence, looked_at)
+            if not isinstance(declared, str):
+                return Attempt(batch, request, began, declared)
+            # Last of all: a process may have been stopped anywhere before.
+            if not self._holds(fence):
+                return Attempt(batch, request, began, FencedOff())
+            began = datetime.fromtimestamp(time.time(), UTC)
+            arn = self._start(submission, request)
+        except AsyncInvokeError as error:
+            return Attempt(batch, request, began, NotStarted(error))
+        invocation = Invocation(request.request_id, arn, Outcome.STARTED, began.isoformat())
+        return Attempt(
+            batch, request, began, Started(invocation, self._add_to_intent(submission, invocation, fence, declared))
+        )
+
+    def _holds(self, fence: int) -> bool:
+        if self._lease is None:
+            return True
+        with self._lease_lock:
+            return self._lease.hold() and self._lease.fence == fence
+
+    def _start(self, submission: Submission, request: AsyncInvokeRequest) -> str:
+        return self._clients().bedrock.start_async_invoke(
+            model_id=submission.model_id,
+            model_input=request.model_input,
+            output_s3_uri=request.output_uri,
+            client_request_token=request.request_id,
+            kms_key_id=submission.kms_key_id,
+            bucket_owner=submission.bucket_owner,
+            tags=submission.tags,
+        )
+
+    def _add_to_intent(self, submission: Submission, invocation: Invocation, fence: int, etag: str) -> Exception | None:
+        if submission.intents_uri is None:
+            return None
+        known = replace(
+            Intent(invocation.request_id, self._owner, fence, submission.manifest_uri),
+            invocation_arn=invocation.invocation_arn,
+            submitted_at=invocation.submitted_at,
+        )
+        try:
+            if Intents(self._clients(), submission.intents_uri).replace(known, etag) is None:
+                return IntentChangedError(f"{invocation.request_id}: somebody else has changed its intent meanwhile")
+        except Exception as error:  # noqa: BLE001 - the invocation must not be lost for it
+            return error
+        return None
+
+    def _declare(
+        self, submission: Submission, request: AsyncInvokeRequest, fence: int, looked_at: float
+    ) -> str | Known | Held:
+        """Create the request's intent and return its ETag, or why the request is not to be started now."""
+        if submission.intents_uri is None:
+            return ""
+        intents = Intents(self._clients(), submission.intents_uri)
+        mine = Intent(request.request_id, self._owner, fence, submission.manifest_uri)
+        found = intents.declare(mine)
+        if isinstance(found, str):
+            return found
+        theirs = found.intent
+        if theirs.invocation_arn is not None:
+            return Known(Invocation(request.request_id, theirs.invocation_arn, Outcome.ADOPTED, theirs.submitted_at))
+        if (theirs.owner, theirs.fence) == (mine.owner, mine.fence):
+            return found.etag
+        return self._take_over(intents, mine, found, looked_at)
+
+    def _take_over(self, intents: Intents, mine: Intent, found: FoundIntent, looked_at: float) -> str | Held:
+        """Take over an intent that has no invocation, if a look that began late enough has found none either."""
+        # Late enough: its owner can't be starting it any more, and the list has had the time to show what came of it.
+        taken_at = 0.0 if self._lease is None else self._lease.taken_at
+        due = max(leases.now() - found.age_seconds, taken_at) + self._list_lag
+        if looked_at >= due:
+            taken = intents.replace(mine, found.etag)
+            if taken is not None:
+                logger.warning(
+                    "%s: the intent of %s is taken over, no invocation came of it", mine.request_id, found.intent.owner
+                )
+                return taken
+            due = leases.now() + self._list_lag
+        return Held(found.written_at, due)
+
+    def _check_source(self, submission: Submission, request: AsyncInvokeRequest) -> None:
+        """Refuse a request whose object is no longer the one that it was made from: Bedrock takes no version id."""
+        uri, etag = request.source_uri, request.source_etag
+        if not submission.check_source or uri is None:
+            return
+        found = self._clients().etag(uri)
+        if found is None:
+            raise AsyncInvokeError(Meaning.REFUSED, "SourceNotFound", f"{uri} was deleted before it was submitted")
+        if etag is not None and found != etag:
+            raise AsyncInvokeError(
+                Meaning.REFUSED,
+                "SourceChanged",
+                f"{uri} was replaced before it was submitted (ETag {etag}, now {found})",
+            )
+
+
+class IntentChangedError(Exception):
+    """An intent was changed by another while its request was started."""

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from media_embeddings import file_writing
+from media_embeddings.table_changes import among, but
+from media_embeddings.table_files import File, Files
+from tests.unit.media_embeddings.test_file_writing import LAYOUT, rows
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Files, File]:
+    """Give a file of 40 objects in several row groups."""
+    folder = tmp_path_factory.mktemp("table")
+    files = Files(str(folder), {}, LAYOUT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_writing, "ROW_GROUP_BYTES", 1500)
+        [add] = files.write(pa.concat_tables(rows(number, 1 + number % 4) for number in range(40)))
+    assert pq.ParquetFile(folder / add.path).metadata.num_row_groups > 3
+    return folder, files, File(add.path, add.size, dict(add.partition_values), None, None)
+
+
+def uris(numbers) -> list[str]:
+    return [f"s3://b/{number:05}" for number in sorted(numbers)]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, 45)))
+def test_a_file_is_parted_by_a_condition_into_what_is_read_and_the_rest(written, numbers):
+    folder, files, file = written
+    read = files.read(file, LAYOUT.schema.names, among(uris(numbers)))
+    rest = files.write_rest(file, but(uris(numbers)))
+
+    expected = [rows(number, 1 + number % 4) for number in range(40)]
+    there = [table for number, table in enumerate(expected) if number in numbers]
+    assert read.equals(pa.concat_tables([LAYOUT.schema.empty_table(), *there]))
+    left = [table for number, table in enumerate(expected) if number not in numbers]
+    if left:
+        [add] = rest
+        assert add.partition_values == file.partition_values
+        assert pq.ParquetFile(folder / add.path).read().equals(pa.concat_tables(left).select(LAYOUT.stored.names))
+    else:
+        assert rest == []
