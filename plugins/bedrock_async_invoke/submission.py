@@ -97,8 +97,6 @@ class _Pending:
     error: AsyncInvokeError | None = None
     """What the last of them met."""
     conflicting: bool = False
-    is_starting: bool = False
-    """Whether a Start call is under way."""
 
 
 class SubmissionWindow:
@@ -126,6 +124,7 @@ class SubmissionWindow:
         self._held: list[tuple[float, int, str]] = []
         # Of these a Start may have had its effect.
         self._uncertain: set[str] = set()
+        # Of these a Start call is under way.
         self._starting: set[str] = set()
         self._in_flight: int | None = None
         self._limit = inf
@@ -262,7 +261,6 @@ class SubmissionWindow:
 
     def starting(self, request_id: str) -> None:
         """Take in that a request is being started: it takes room in the window until it is said what came of it."""
-        self._pending[request_id].is_starting = True
         self._starting.add(request_id)
 
     def started(self, invocation: Invocation, *, is_listed: bool = False) -> None:
@@ -323,7 +321,6 @@ class SubmissionWindow:
             self._pause(now, error.retry_after, str(error))
 
     def _try_again(self, request_id: str) -> None:
-        self._pending[request_id].is_starting = False
         self._starting.discard(request_id)
         self._queue(request_id)
 
@@ -346,7 +343,6 @@ class SubmissionWindow:
     def _postpone(self, request_id: str, until: float, *, may_be_running: bool) -> None:
         pending = self._pending[request_id]
         pending.not_before = until
-        pending.is_starting = False
         self._starting.discard(request_id)
         if may_be_running:
             self._uncertain.add(request_id)
@@ -398,7 +394,7 @@ class SubmissionWindow:
             pending is not None
             and pending.number == entry[1]
             and pending.not_before <= self._looked_at
-            and not pending.is_starting
+            and entry[2] not in self._starting
         )
 
     def _any_ready(self) -> bool:

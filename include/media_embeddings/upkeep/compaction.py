@@ -24,6 +24,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from media_embeddings.table_layout import now
 from media_embeddings.upkeep.choosing import Sizes, choose_rewrites, cut
 from media_embeddings.upkeep.kept_tables import CountedFile, KeptTable
 
@@ -130,7 +131,7 @@ def _foreseen(chosen: Sequence[Sequence[CountedFile]], sizes: Sizes) -> Compacti
 def _rewrite(table: KeptTable, opened: DeltaTable, files: Sequence[CountedFile], sizes: Sizes) -> int | None:
     """Replace files by new ones with the same rows and return their number; None where a merge was faster."""
     adds = _written(table, files, sizes)
-    at = int(time.time() * 1000)
+    at = now()
     removes = [
         RemoveAction(one.file.path, False, at, one.file.size_bytes, dict(one.file.partition_values)) for one in files
     ]

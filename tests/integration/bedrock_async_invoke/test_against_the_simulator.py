@@ -149,7 +149,7 @@ def test_an_outage_fails_saying_what_is_kept_and_a_retry_goes_on(batch, simulato
     task = operator(pictures)
     with pytest.raises(AirflowException, match=r"circuit breaker stays open.* 2 of 20 requests have an outcome"):
         run_quickly(task)
-    assert set(pictures.lines("invocations.jsonl")) == {0, 1}
+    assert len(pictures.lines("invocations.jsonl")) == 2
     simulator.clear_faults()
     assert operator(pictures).execute(CONTEXT)["started"] == 20
     assert sorted(accepted(simulator, pictures)) == list(range(20))
@@ -191,7 +191,8 @@ def test_killed_outright_in_the_middle_a_retry_starts_nothing_twice_even_if_bedr
 ):
     simulator.settings(token_lifetime_seconds=0.0)
     simulator.faults({"kind": "slow_response", "operation": "StartAsyncInvoke", "seconds": 0.2})
-    pictures = batch(8)
+    # Several rounds of calls that are under way at once.
+    pictures = batch(40)
     process = subprocess.Popen(
         [sys.executable, "-c", SUBMIT, MODEL, pictures.manifest_uri],
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT / 'plugins'}"},
@@ -204,11 +205,13 @@ def test_killed_outright_in_the_middle_a_retry_starts_nothing_twice_even_if_bedr
         process.send_signal(signal.SIGKILL)
         process.wait()
     started = len(accepted(simulator, pictures))
-    assert 3 <= started < 8
+    assert 3 <= started < 40
     simulator.clear_faults()
     summary = operator(pictures).execute(CONTEXT)
-    assert (summary["adopted"], summary["started"]) == (started, 8 - started)
-    assert accepted(simulator, pictures) == list(range(8))
+    # What was on its way when the process ended may have been accepted after that.
+    assert summary["adopted"] >= started
+    assert summary["adopted"] + summary["started"] == 40
+    assert sorted(accepted(simulator, pictures)) == list(range(40))
 
 
 def test_without_its_record_a_retry_adopts_what_bedrock_lists_even_if_bedrock_forgets_its_tokens(batch, simulator):
