@@ -66,6 +66,10 @@ class Library(BaseModel):
         default_factory=lambda: dict(DEFAULT_SUFFIXES), min_length=1
     )
     """The media types to embed, each with the suffixes of the keys that hold it."""
+    inventory: S3Uri | None = None
+    """Where S3 Inventory of the sources' buckets is delivered, to be read instead of listing; None: they are listed."""
+    max_inventory_age_hours: Annotated[float, Field(gt=0.0, le=744.0)] = 48.0
+    """An inventory that was begun longer ago is not believed."""
     region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     """The region of the buckets and of the model: they must be the same."""
     aws_conn_id: str | None = "aws_default"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from media_embeddings.inventory import InventoryUnusableError, covers, find_inventory, read_objects
 from media_embeddings.key_ranges import list_ranges
 from media_embeddings.library import DeletionMode, Library
 from media_embeddings.media import MediaType
@@ -24,9 +25,6 @@ from media_embeddings.s3_pages import PageReader
 from media_embeddings.selected_columns import ColumnSelection
 from media_embeddings.spool import Spool
 from media_embeddings.storage import Storage, split_uri
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -102,8 +100,10 @@ class Listing:
     filtered: bool
     """Whether only a part of the library was listed, by a parameter or because a source failed."""
     listed_at: datetime
-    """When it was begun, in UTC: of what came later it says nothing."""
+    """When it was begun, or when S3 began the inventory, in UTC: of what came later it says nothing."""
     failures: tuple[SourceFailure, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What a person should know of the listing, though nothing failed."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -114,7 +114,8 @@ class Listing:
         """Return the listing of :meth:`as_dict`."""
         failures = tuple(SourceFailure(**failure) for failure in value["failures"])
         listed_at = datetime.fromisoformat(value["listed_at"])
-        return cls(**{**value, "failures": failures, "listed_at": listed_at})
+        notices = tuple(value.get("notices", ()))
+        return cls(**{**value, "failures": failures, "listed_at": listed_at, "notices": notices})
 
 
 def list_media(
@@ -127,6 +128,8 @@ def list_media(
 ) -> Listing:
     """List the library's sources, in parallel, and write the rows of :data:`LISTING_SCHEMA` to ``uri``.
 
+    Where the library has an ``inventory``, that is read instead of listing.
+
     :param prefix: list only what lies below this ``s3://bucket/prefix``, which must be within a source.
     :param media_types: list only these; objects whose suffix tells no media type are then left out as well.
     :raises NothingListedError: when no source can be listed. A source that can't be listed beside others that can is
@@ -138,7 +141,7 @@ def list_media(
     # More at once than there are connections would only be thrown away.
     calls = min(_PARALLEL_CALLS, getattr(storage.client.meta.config, "max_pool_connections", 10))
     wanted = None if media_types is None else frozenset(media_types)
-    reader = _SourceReader(storage.client, library, wanted, max(1, calls // len(sources)))
+    reader = _SourceReader(storage, library, wanted, max(1, calls // len(sources)))
     with tempfile.TemporaryDirectory() as directory:
         parts = [Path(directory) / f"{number}.arrows" for number in range(len(sources))]
         with ThreadPoolExecutor(min(calls, len(sources))) as pool:
@@ -160,9 +163,18 @@ def list_media(
         objects=total.total(),
         excluded=excluded,
         by_media_type=dict(sorted(total.items())),
-        filtered=prefix is not None or media_types is not None or bool(failures),
-        listed_at=listed_at,
+        filtered=prefix is not None
+        or media_types is not None
+        or bool(failures)
+        or not all(one.is_complete for _, one in listed),
+        listed_at=min([listed_at, *(one.inventory_of for _, one in listed if one.inventory_of is not None)]),
         failures=failures,
+        notices=tuple(
+            f"{source}: the inventory may be limited to a part of it, so nothing there counts as gone; allow "
+            "s3:GetInventoryConfiguration on the bucket, so that this can be told"
+            for source, one in listed
+            if not one.is_complete
+        ),
     )
 
 
@@ -185,11 +197,15 @@ class _Listed:
     parts: Sequence[int]
     """The parts of the spool, in the order of their keys."""
     counts: Counter[str]
+    inventory_of: datetime | None
+    """When the inventory was begun that was read; None where the source was listed."""
+    is_complete: bool
+    """Whether everything there is below the source is known to be among what was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SourceReader:
-    client: S3Client
+    storage: Storage
     library: Library
     wanted: frozenset[MediaType] | None
     calls: int
@@ -210,19 +226,40 @@ class _SourceReader:
         try:
             self._check_region(source)
             with _explained_errors():
-                parts = list_ranges(PageReader(self.client, bucket, prefix).read, write, prefix, self.calls)
-        except SourceUnavailableError as error:
+                if self.library.inventory is None:
+                    inventory_of, is_complete = None, True
+                    pages = PageReader(self.storage.client, bucket, prefix)
+                    parts: Sequence[int] = list_ranges(pages.read, write, prefix, self.calls)
+                else:
+                    parts, inventory_of, is_complete = self._read_inventory(self.library.inventory, source, write)
+        except (SourceUnavailableError, InventoryUnusableError) as error:
             return SourceFailure(source, str(error))
         except (ClientError, BotoCoreError) as error:
             raise SourceUnreachableError(
                 f"{source} could not be listed: {error}. Nothing was changed; the task tries again"
             ) from error
-        return _Listed(rows, parts, sum((counts[part] for part in parts), Counter[str]()))
+        counted = sum((counts[part] for part in parts), Counter[str]())
+        return _Listed(rows, parts, counted, inventory_of, is_complete)
+
+    def _read_inventory(
+        self, destination: str, source: str, write: Callable[[int, pa.Table], None]
+    ) -> tuple[Sequence[int], datetime, bool]:
+        """Read a source's inventory; return its parts, when it was begun, and whether it is known to be complete."""
+        bucket, prefix = split_uri(source)
+        max_age = timedelta(hours=self.library.max_inventory_age_hours)
+        found = find_inventory(self.storage, destination, bucket, max_age=max_age, now=datetime.now(UTC))
+        is_covered = covers(self.storage, found, prefix)
+        if is_covered is False:
+            raise InventoryUnusableError(
+                f"the inventory configuration {found.configuration} is limited to a part of {source}; widen its prefix, "
+                "correct the setting inventory, or remove it to have the source listed"
+            )
+        return read_objects(self.storage, found, prefix, write), found.scanned_at, is_covered is True
 
     def _check_region(self, source: str) -> None:
         bucket, _ = split_uri(source)
         with _explained_errors():
-            region = self.client.head_bucket(Bucket=bucket).get("BucketRegion")
+            region = self.storage.client.head_bucket(Bucket=bucket).get("BucketRegion")
         if region and region != self.library.region:
             raise SourceUnavailableError(
                 f"the bucket is in {region}, the library in {self.library.region}; Bedrock reads only buckets of the "

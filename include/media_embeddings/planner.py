@@ -395,7 +395,7 @@ def _summary(
         batches=tuple(batch.name for batch in batches),
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
-        notices=deletions.notices,
+        notices=(*listing.notices, *deletions.notices),
         news=tuple(
             {
                 "media_uri": one.media_uri,
