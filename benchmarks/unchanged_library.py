@@ -7,10 +7,10 @@ start of that process counts; Airflow's own scheduling of the three is left out,
 since there is no batch. The bare listing is boto3's paginator, in a process whose start does not count. They alternate, three
 times; the medians are compared.
 
-Real are the S3 server (SeaweedFS) with ledger, listing, plan and report, and the wire between client and server. Simulated are the
-pages of the listing: a million objects take too long to create, so that a server of the benchmark's own sends them (see
-``listing_server.py``), both for the run and for the bare listing. Its ceiling is measured and shown: the same pages, fetched by the
-same chain of calls and not parsed.
+Real are the S3 server (SeaweedFS) with ledger, listing, plan and report, and the wire between client and server. Simulated are
+the pages of the listing: a million objects take too long to create, so that a server of the benchmark's own sends them (see
+``listing_server.py``), both for the run and for the bare listing. Its ceiling is measured and shown: the same pages, fetched
+by the same chain of calls and not parsed.
 """
 
 from __future__ import annotations
@@ -273,9 +273,9 @@ def _results(
     middle = runs[seconds.index(median(seconds))]
     peak = max(one.peak_mebibytes for run in runs for one in run.values())
     conditions = (
-        f"{machine()}; load {load:.1f} at the beginning; medians of {ROUNDS} alternating rounds; list_media, plan and report in a "
-        "process each, without Airflow's scheduling; listing pages of both by a server of the benchmark's own, everything else in "
-        f"SeaweedFS; no batch was planned in any round, so nothing was started. {_steps(middle)}"
+        f"{machine()}; load {load:.1f} at the beginning; medians of {ROUNDS} alternating rounds; list_media, plan and report "
+        "in a process each, without Airflow's scheduling; listing pages of both by a server of the benchmark's own, everything "
+        f"else in SeaweedFS; no batch was planned in any round, so nothing was started. {_steps(middle)}"
     )
     return (
         Result.at_most(
