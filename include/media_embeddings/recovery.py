@@ -94,15 +94,8 @@ def _finished_outputs(
     storage: Storage, tables: Tables, outputs_uri: str, planned: Sequence[PlannedObject]
 ) -> Mapping[str, PlannedObject]:
     """Return the planned objects of which an output is there, by the request id that they were planned with."""
-    attempts = {
-        one.request_id: [one]
-        if _is_forced(one)
-        else [
-            replace(one, attempt=number, request_id=request_id(one.embedding_key, number))
-            for number in range(one.attempt, 0, -1)
-        ]
-        for one in planned
-    }
+    # Most are at their first attempt, of which no second object is made: there may be millions.
+    attempts = {one.request_id: [one, *_earlier_attempts(one)] for one in planned}
     wanted = [attempt.request_id for several in attempts.values() for attempt in several]
     there = _outputs_below(storage, outputs_uri, wanted)
     if not there:
@@ -114,6 +107,16 @@ def _finished_outputs(
         for attempt in reversed(several)
         if attempt.request_id in there and attempt.request_id not in unusable
     }
+
+
+def _earlier_attempts(planned: PlannedObject) -> list[PlannedObject]:
+    """Return the attempts before the planned one, the latest first; a forced one does not ask for them."""
+    if _is_forced(planned):
+        return []
+    return [
+        replace(planned, attempt=number, request_id=request_id(planned.embedding_key, number))
+        for number in range(planned.attempt - 1, 0, -1)
+    ]
 
 
 def _refused_outputs(tables: Tables, planned: Sequence[PlannedObject]) -> frozenset[str]:
