@@ -263,8 +263,10 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             work=library.work.rstrip("/"),
             max_in_flight=library.max_in_flight,
         ),
-        schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone) if library.schedule else None,
-        # No start date: unpausing the DAG waits for the next night and does not make up for the last one.
+        # No start date, and nothing immediately: unpausing the DAG waits for the next night, also shortly after one began.
+        schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone, run_immediately=timedelta(0))
+        if library.schedule
+        else None,
         catchup=False,
         max_active_runs=1,
         params=_params(library),

@@ -138,7 +138,7 @@ with DAG(
     dag_id="maintain_tables",
     description="Compaction, check, expiry of raw outputs and vacuum of all tables",
     doc_md=DOCUMENTATION.format(roots=", ".join(f"`{root.tables}`" for root in roots)),
-    schedule=CronTriggerTimetable("0 12 * * 0", timezone="UTC"),
+    schedule=CronTriggerTimetable("0 12 * * 0", timezone="UTC", run_immediately=timedelta(0)),
     # No start date: unpausing the DAG waits for the next Sunday and does not make up for the last one.
     catchup=False,
     max_active_runs=1,

@@ -151,13 +151,16 @@ except Exception as error:
     assert f"{configuration}, line 2: libraries.wrong.sources: is required" in printed
 
 
-def test_unpausing_waits_for_the_next_night_so_that_a_dry_run_can_come_first(dag_bag, dag):
+@pytest.mark.parametrize("minute", [1, 30])
+def test_unpausing_waits_for_the_next_night_so_that_a_dry_run_can_come_first(dag, monkeypatch, minute):
     from datetime import UTC, datetime
 
     from airflow.serialization.definitions.dag import SerializedDAG
     from airflow.serialization.serialized_objects import DagSerialization
 
+    shortly_after = datetime(2026, 11, 24, 2, minute, tzinfo=UTC)
+    monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda: shortly_after)
     scheduled: SerializedDAG = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     info = scheduled.next_dagrun_info(last_automated_run_info=None)
 
-    assert info.run_after > datetime.now(UTC)
+    assert info.run_after == datetime(2026, 11, 25, 2, tzinfo=UTC)
