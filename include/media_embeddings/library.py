@@ -80,7 +80,7 @@ class Library(BaseModel):
     work: S3Uri
     schedule: str | None = "0 2 * * *"
     timezone: str = "UTC"
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 50
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_batches: Annotated[int, Field(ge=1, le=300)] = 55
     """Batches grow beyond ``batch_size`` rather than exceed it.
 
