@@ -47,8 +47,8 @@ test-end-to-end: install-dev ## run the end-to-end tests
 test-crash: install-dev ## kill processes at every step of a run, 45 min; CRASH_PART=1/4 a share, CRASH_AGAIN=1 also what has passed
 	$(RUN) -m pytest tests/crash/test_kill_matrix.py tests/crash/test_stopped_submitter.py
 
-bench: install-dev ## measure, about an hour on a quiet machine; benchmarks/results.py keeps what was measured
-	for benchmark in slots event_loop merge merge_memory replacing unchanged_library; do \
+bench: install-dev ## measure, some three hours on a quiet machine; benchmarks/results.py keeps what was measured
+	for benchmark in slots event_loop merge merge_memory replacing unchanged_library growth; do \
 	  echo "$$benchmark ..."; PYTHONPATH=include:plugins:. $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
 

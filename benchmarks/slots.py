@@ -55,7 +55,9 @@ class Row:
 
     @property
     def durations(self) -> list[float]:
-        """The seconds that each job takes, log-normal with this very mean."""
+        """The seconds that each job takes, log-normal with this very mean; none at all where the mean is 0."""
+        if not self.mean_seconds:
+            return [0.0] * self.jobs
         drawn = random.Random(SEED)
         raw = [drawn.lognormvariate(log(self.mean_seconds) - SIGMA**2 / 2, SIGMA) for _ in range(self.jobs)]
         scale = self.mean_seconds * self.jobs / sum(raw)
@@ -97,7 +99,8 @@ def main() -> None:
 
 def run(row: Row, directory: Path) -> Measured:
     """Embed a library once."""
-    settings = {"seconds_per_job": 0.0, "seconds_per_megabyte": 1e6 / BYTES_PER_SECOND, "max_in_flight": row.window}
+    per_megabyte = 1e6 / BYTES_PER_SECOND if row.mean_seconds else 0.0
+    settings = {"seconds_per_job": 0.0, "seconds_per_megabyte": per_megabyte, "max_in_flight": row.window}
     with LocalStack(directory / "stack").start(simulator_settings=settings) as stack:
         upload(stack, row.durations)
         environment = {**stack.environment, "MEDIA_EMBEDDINGS_CONFIG": str(configuration(directory, row))}
@@ -108,7 +111,7 @@ def run(row: Row, directory: Path) -> Measured:
             simulator = psutil.Process(stack.simulator.process.pid)
             cpu, simulator_cpu, began = cpu_seconds(airflow), sum(simulator.cpu_times()[:2]), time.monotonic()
             airflow.api.trigger("embed_media", run_id="slots")
-            ended = airflow.api.wait_for_run("embed_media", "slots", seconds=3600)
+            ended = airflow.api.wait_for_run("embed_media", "slots", seconds=7200)
             run_seconds = time.monotonic() - began
             if ended.state != "success":
                 raise RuntimeError(airflow.api.describe("embed_media", "slots"))
