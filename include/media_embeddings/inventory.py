@@ -28,7 +28,14 @@ import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
 from media_embeddings.s3_pages import OBJECTS_SCHEMA
-from media_embeddings.storage import ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri, split_uri
+from media_embeddings.storage import (
+    ObjectNotFoundError,
+    ObjectUnreadableError,
+    Storage,
+    error_code,
+    join_uri,
+    split_uri,
+)
 
 _REQUIRED = {
     "bucket": "Bucket",
@@ -39,7 +46,6 @@ _REQUIRED = {
 }
 _VERSIONS = ("is_latest", "is_delete_marker")
 _ROWS_AT_ONCE = 50_000
-_CHUNK_BYTES = 1 << 20
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}Z")
 _DENIED = frozenset({"AccessDenied", "403", "NoSuchBucket", "404", "InvalidBucketName", "PermanentRedirect"})
 
@@ -236,11 +242,8 @@ def _objects(uri: str, rows: pa.Table, bucket: str, prefix: str) -> pa.Table:
 
 
 def _md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _check_sum(uri: str, found: str, expected: str) -> None:
@@ -261,7 +264,7 @@ def _explained_errors(uri: str) -> Iterator[None]:
             f"a file of the inventory can't be read: {error}; correct the setting inventory, or allow s3:GetObject there"
         ) from error
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = error_code(error)
         if code not in _DENIED:
             raise
         raise InventoryUnusableError(

@@ -24,7 +24,7 @@ from media_embeddings.media import MediaType
 from media_embeddings.s3_pages import PageReader
 from media_embeddings.selected_columns import ColumnSelection
 from media_embeddings.spool import Spool
-from media_embeddings.storage import Storage, split_uri
+from media_embeddings.storage import Storage, error_code, split_uri
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -296,7 +296,7 @@ def _explained_errors() -> Iterator[None]:
     except NoCredentialsError as error:
         raise SourceUnavailableError("there are no AWS credentials; set the library's aws_conn_id") from error
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = error_code(error)
         if (remedy := _REMEDIES.get(code)) is None:
             raise
         raise SourceUnavailableError(f"{remedy} ({code})") from error

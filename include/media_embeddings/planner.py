@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import write_batch
@@ -39,7 +38,7 @@ from media_embeddings.planning import (
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.recovery import RecoveredObject, Recovery, recover
 from media_embeddings.run_folder import PlanFolder, RunFolder
-from media_embeddings.schemas import LEDGER_SCHEMA
+from media_embeddings.schemas import LEDGER_SCHEMA, columns_of
 from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
 from media_embeddings.tables import Tables
 
@@ -190,7 +189,7 @@ def _model(library: Library, options: PlanOptions) -> EmbeddingModel:
 
 
 def _copy_ledger(tables: Tables, model_name: str, sources: Sequence[str], path: Path) -> None:
-    schema = pa.schema([LEDGER_SCHEMA.field(name) for name in _LEDGER_COLUMNS])
+    schema = columns_of(LEDGER_SCHEMA, _LEDGER_COLUMNS)
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=_REPEATED, write_statistics=False) as writer:
         tables.copy_ledger(model_name, sources, writer.write_table, _LEDGER_COLUMNS)
 

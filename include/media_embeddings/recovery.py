@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import duckdb
 import pyarrow as pa
 
 from media_embeddings.identity import request_id
 from media_embeddings.planning import PlannedObject
 from media_embeddings.reasons import ReasonCode
+from media_embeddings.relations import database
 from media_embeddings.storage import Storage, join_uri
 from media_embeddings.tables import Tables
 
@@ -78,10 +78,8 @@ def _recovered(tables: Tables, model_name: str, planned: Sequence[PlannedObject]
     rows = tables.read_embeddings(model_name, sorted(one.media.uri for one in planned), columns)
     if rows.num_rows == 0:
         return {}
-    with duckdb.connect() as connection:
-        connection.execute("SET enable_progress_bar = false")
-        connection.register("segments", rows)
-        connection.register("wanted", pa.table({"embedding_key": pa.array(list(by_key), pa.string())}))
+    wanted = pa.table({"embedding_key": pa.array(list(by_key), pa.string())})
+    with database(segments=rows, wanted=wanted) as connection:
         found = connection.execute(
             """SELECT embedding_key, any_value(request_id), any_value(invocation_arn), any_value(version_id), count(*),
                       max(end_sec)

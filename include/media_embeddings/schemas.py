@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 _TIME = pa.timestamp("us", tz="UTC")
+
+
+def columns_of(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """Return some columns of a table, in the order of their names."""
+    return pa.schema([schema.field(name) for name in names])
 
 
 def embeddings_schema(dimension: int) -> pa.Schema:

@@ -116,7 +116,7 @@ class Storage:
         try:
             return self.client.get_object(Bucket=bucket, Key=key, **condition)
         except ClientError as error:
-            code = _code(error)
+            code = error_code(error)
             if code in _NOT_FOUND:
                 raise ObjectNotFoundError(uri) from error
             if code in {"PreconditionFailed", "412"}:
@@ -136,7 +136,7 @@ class Storage:
         try:
             self.client.download_file(bucket, key, str(path))
         except ClientError as error:
-            if _code(error) in _NOT_FOUND:
+            if error_code(error) in _NOT_FOUND:
                 raise ObjectNotFoundError(uri) from error
             raise
 
@@ -166,7 +166,7 @@ class Storage:
             answer = self.client.head_object(Bucket=bucket, Key=key)
             return ObjectHead(etag_of(answer["ETag"]), answer.get("VersionId"))
         except ClientError as error:
-            code = _code(error)
+            code = error_code(error)
             if code in _NOT_FOUND:
                 raise ObjectNotFoundError(uri) from error
             if _is_unreadable(code):
@@ -197,7 +197,8 @@ def _is_unreadable(code: str) -> bool:
     return code in _UNREADABLE or code.startswith("KMS.")
 
 
-def _code(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
+    """Return the code that S3 answers with, or an empty string where it gives none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

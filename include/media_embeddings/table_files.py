@@ -17,6 +17,7 @@ from deltalake.transaction import AddAction
 
 from media_embeddings.file_writing import FileWriter, RollingWriter, file_system
 from media_embeddings.in_order import ahead
+from media_embeddings.schemas import columns_of
 from media_embeddings.table_layout import FILE_BYTES, Layout, rows_within
 
 _LEAST_ROWS_A_SLICE = 8
@@ -82,7 +83,7 @@ class Files:
         self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
     ) -> pa.Table:
         """Return columns of the rows for which a condition holds, in the file's order."""
-        wanted = pa.schema([self.layout.schema.field(name) for name in columns])
+        wanted = columns_of(self.layout.schema, columns)
         return pa.concat_tables([wanted.empty_table(), *self.read_groups(file, columns, condition)])
 
     def read_groups(

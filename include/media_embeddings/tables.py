@@ -25,6 +25,7 @@ from media_embeddings.schemas import (
     INVOCATIONS_SCHEMA,
     LEDGER_PARTITIONS,
     LEDGER_SCHEMA,
+    columns_of,
     embeddings_schema,
 )
 from media_embeddings.storage import join_uri
@@ -225,7 +226,7 @@ class Tables:
     ) -> pa.Table:
         table = self._open(uri)
         if table is None or not uris:
-            return pa.schema([layout.schema.field(name) for name in columns]).empty_table()
+            return columns_of(layout.schema, columns).empty_table()
         files = Files(uri, self._options, layout)
         wanted = [
             file
@@ -234,7 +235,7 @@ class Tables:
         ]
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             read = pool.map(lambda file: files.read(file, columns, among(file.uris_within(uris))), wanted)
-            return pa.concat_tables([pa.schema([layout.schema.field(name) for name in columns]).empty_table(), *read])
+            return pa.concat_tables([columns_of(layout.schema, columns).empty_table(), *read])
 
     def update_ledger(
         self, rows: pa.Table, commit_id: str | None = None, *, listed_at: datetime | None = None
@@ -344,7 +345,7 @@ def _widened(table: DeltaTable, layout: Layout) -> DeltaTable:
 
 
 def _ledger_schema(columns: Sequence[str] | None) -> pa.Schema:
-    return LEDGER_SCHEMA if columns is None else pa.schema([LEDGER_SCHEMA.field(name) for name in columns])
+    return LEDGER_SCHEMA if columns is None else columns_of(LEDGER_SCHEMA, columns)
 
 
 def _below(prefixes: Sequence[str] | None) -> Callable[[pa.Table], pa.Array] | None:
