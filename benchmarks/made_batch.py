@@ -9,8 +9,6 @@ counts.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import boto3
 import numpy as np
 import psutil
 
+from benchmarks.processes import in_new_process, peak_mebibytes
 from local_stack.seaweedfs import SeaweedFS
 from media_embeddings.batches import write_batch
 from media_embeddings.identity import canonical_parameters
@@ -170,26 +169,16 @@ class Measured:
 
 def in_a_process(server: Server, step: Callable[..., Any], *arguments: Any) -> Measured:
     """Run a step in a new process, as a task is one, and measure it there; the process's start does not count."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measured, args=(sender, server, step, arguments))
-    process.start()
-    sender.close()
-    try:
-        answer: Measured = receiver.recv()
-    finally:
-        process.join()
-    return answer
+    return in_new_process(_measured, server, step, arguments)
 
 
-def _measured(sender: Any, server: Server, step: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _measured(server: Server, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Measured:
     storage = server.storage
     before, server_before, start = time.process_time(), server.cpu_seconds(), time.perf_counter()
     value = step(storage, *arguments)
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
     server_cpu = server.cpu_seconds() - server_before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sender.send(Measured(value, seconds, cpu, server_cpu, peak))
+    return Measured(value, seconds, cpu, server_cpu, peak_mebibytes())
 
 
 def contents(storage: Storage, form: str, objects: int) -> Iterator[bytes]:

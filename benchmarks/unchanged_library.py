@@ -15,9 +15,7 @@ by the same chain of calls and not parsed.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +33,7 @@ import boto3
 import pyarrow as pa
 
 from benchmarks.listing_server import etag_of, key_of, size_of
+from benchmarks.processes import in_new_process, peak_mebibytes
 from benchmarks.results import Result, machine, record
 from local_stack.stack import LocalStack
 from media_embeddings.identity import canonical_parameters, embedding_key, request_id
@@ -113,24 +112,16 @@ class Measured:
 
 def in_a_process(step: Callable[..., Any], *arguments: Any) -> Measured:
     """Run a step in a new process and measure it."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measured, args=(sender, step, arguments))
     start = time.perf_counter()
-    process.start()
-    sender.close()
-    try:
-        value, seconds, cpu, peak = receiver.recv()
-    finally:
-        process.join()
+    value, seconds, cpu, peak = in_new_process(_measured, step, arguments)
     return Measured(value, seconds, time.perf_counter() - start, cpu, peak)
 
 
-def _measured(sender: Any, step: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _measured(step: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float, float, float]:
     start, before = time.perf_counter(), time.process_time()
     value = step(*arguments)
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
-    sender.send((value, seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    return value, seconds, cpu, peak_mebibytes()
 
 
 def bare_listing(servers: Servers) -> int:
