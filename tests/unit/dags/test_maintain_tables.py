@@ -27,16 +27,19 @@ def test_it_runs_once_a_week_once_at_a_time_and_never_catches_up(dag):
     assert dag.catchup is False
 
 
-def test_unpausing_waits_for_the_next_sunday(dag):
+@pytest.mark.parametrize("minute", [1, 30])
+def test_unpausing_waits_for_the_next_sunday_also_shortly_after_one_began(dag, monkeypatch, minute):
     from datetime import UTC, datetime
 
     from airflow.serialization.definitions.dag import SerializedDAG
     from airflow.serialization.serialized_objects import DagSerialization
 
+    shortly_after = datetime(2026, 11, 22, 12, minute, tzinfo=UTC)
+    monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda: shortly_after)
     scheduled: SerializedDAG = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     info = scheduled.next_dagrun_info(last_automated_run_info=None)
 
-    assert info.run_after > datetime.now(UTC)
+    assert info.run_after == datetime(2026, 11, 29, 12, tzinfo=UTC)
     assert info.run_after.weekday() == 6
 
 
