@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -22,6 +23,9 @@ from bedrock_async_invoke.lease import Lease
 from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT_SOURCE_SECONDS = 30.0
+"""A source that was looked at longer ago is looked at again before Start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,17 @@ Ending = Started | Known | Held | NotStarted | FencedOff
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request of which everything is done but the Start call: its source was looked at, its intent declared."""
+
+    etag: str
+    """Of its intent."""
+    fence: int
+    at: float
+    """When its source was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """An attempt, and how it has ended."""
 
@@ -89,18 +104,43 @@ class Starter:
         self._list_lag = list_lag
         self._lease_lock = threading.Lock()
 
-    def attempt(self, batch: Batch, request: AsyncInvokeRequest, *, fence: int, looked_at: float) -> Attempt:
+    def prepare(
+        self, batch: Batch, request: AsyncInvokeRequest, *, fence: int, looked_at: float
+    ) -> Prepared | Known | Held:
+        """Do everything that comes before the Start call of a request.
+
+        :param fence: the lease's, under which it is to be started.
+        :param looked_at: when the last look at the list began that has not found the request.
+        :raises AsyncInvokeError: if the source is not what was asked for, or nobody can say.
+        """
+        at = leases.now()
+        self._check_source(batch.submission, request)
+        declared = self._declare(batch.submission, request, fence, looked_at)
+        return Prepared(declared, fence, at) if isinstance(declared, str) else declared
+
+    def attempt(
+        self,
+        batch: Batch,
+        request: AsyncInvokeRequest,
+        *,
+        fence: int,
+        looked_at: float,
+        preparation: Future[Prepared | Known | Held] | None = None,
+    ) -> Attempt:
         """Start a request unless something speaks against it.
 
         :param fence: the lease's, under which it is to be started.
         :param looked_at: when the last look at the list began that has not found the request.
+        :param preparation: what was begun of it before there was room for it. What it was told may have changed, so only
+            its success counts, and that not for long.
         """
         submission, began = batch.submission, datetime.fromtimestamp(time.time(), UTC)
         try:
-            self._check_source(submission, request)
-            declared = self._declare(submission, request, fence, looked_at)
-            if not isinstance(declared, str):
-                return Attempt(batch, request, began, declared)
+            prepared = self._usable(preparation, fence) or self.prepare(
+                batch, request, fence=fence, looked_at=looked_at
+            )
+            if not isinstance(prepared, Prepared):
+                return Attempt(batch, request, began, prepared)
             # Last of all: a process may have been stopped anywhere before.
             if not self._holds(fence):
                 return Attempt(batch, request, began, FencedOff())
@@ -110,8 +150,18 @@ class Starter:
             return Attempt(batch, request, began, NotStarted(error))
         invocation = Invocation(request.request_id, arn, Outcome.STARTED, began.isoformat())
         return Attempt(
-            batch, request, began, Started(invocation, self._add_to_intent(submission, invocation, fence, declared))
+            batch,
+            request,
+            began,
+            Started(invocation, self._add_to_intent(submission, invocation, fence, prepared.etag)),
         )
+
+    def _usable(self, preparation: Future[Prepared | Known | Held] | None, fence: int) -> Prepared | None:
+        if preparation is None or preparation.cancel() or preparation.exception() is not None:
+            return None
+        prepared = preparation.result()
+        is_fresh = isinstance(prepared, Prepared) and leases.now() - prepared.at < _LOOKED_AT_SOURCE_SECONDS
+        return prepared if isinstance(prepared, Prepared) and is_fresh and prepared.fence == fence else None
 
     def _holds(self, fence: int) -> bool:
         if self._lease is None:

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 
 class Calls(Generic[Result]):
@@ -43,6 +44,11 @@ class Calls(Generic[Result]):
             future.set_exception(error)
         self._under_way.append(future)
 
+    def aside(self, call: Callable[[], Other]) -> Future[Other]:
+        """Begin a call beside them, of which whoever begins it takes the result."""
+        self._pool = self._pool or ThreadPoolExecutor(self._at_once, thread_name_prefix="start")
+        return self._pool.submit(call)
+
     def take_finished(self, seconds: float) -> list[Future[Result]]:
         """Return the calls that have ended; if none has, wait so many seconds for the first one."""
         finished, _ = wait(self._under_way, timeout=seconds, return_when=FIRST_COMPLETED)
@@ -53,5 +59,5 @@ class Calls(Generic[Result]):
     def close(self) -> None:
         """Let the threads end; calls can be begun again."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False)
+            self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

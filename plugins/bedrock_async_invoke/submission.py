@@ -8,11 +8,12 @@ Throttling says nothing about a request, so it only shrinks the pace. What is st
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
+from bedrock_async_invoke.forecast import Forecast
 from bedrock_async_invoke.manifest import Invocation, Outcome
 from bedrock_async_invoke.pace import Pace
 
@@ -130,6 +131,7 @@ class SubmissionWindow:
         self._limit = inf
         self._looked_at = -inf
         self._pace = Pace()
+        self._forecast = Forecast()
         self._paused_until = -inf
         self._reason = ""
         self._backoff = 0.0
@@ -184,6 +186,24 @@ class SubmissionWindow:
             self._pending.pop(request_id, None)
             self._outcomes.pop(request_id, None)
 
+    def upcoming(self, most: int) -> list[str]:
+        """Return the requests that are to be started next, the first one first, whether or not there is room for them."""
+        found: list[tuple[float, int, str]] = []
+        for queue in self._ready.values():
+            # Not sorted as a whole: there may be a hundred thousand.
+            ready: list[tuple[float, int, str]] = []
+            passed: list[tuple[float, int, str]] = []
+            while queue and len(ready) < most:
+                entry = heapq.heappop(queue)
+                if self._is_ready(entry):
+                    ready.append(entry)
+                elif self._is_current(entry):
+                    passed.append(entry)
+            for entry in (*ready, *passed):
+                heapq.heappush(queue, entry)
+            found += ready
+        return [request_id for _, _, request_id in sorted(found)[:most]]
+
     def decide(self, now: float) -> Decision:
         """Return what to do next."""
         if not self._pending:
@@ -217,7 +237,8 @@ class SubmissionWindow:
         if not self._any_ready():
             until = self._held[0][0] if self._held else now + self.poll_interval
             return Wait(max(until - now, 0.0), "it is not known yet what became of earlier Start calls")
-        next_look = self._looked_at + self._pace.look_interval(self._occupied, self.poll_interval)
+        expected = [end - self._looked_at for end in self._forecast.ends()]
+        next_look = self._looked_at + self._pace.look_interval(self._occupied, self.poll_interval, expected)
         if now >= next_look:
             return Look()
         return Wait(next_look - now, f"{self._occupied} invocations of the model are in progress")
@@ -231,20 +252,29 @@ class SubmissionWindow:
         """Settle what is known not to run; the rest is looked for once more."""
         self._settle([_unanswered(one) for name, one in self._pending.items() if name not in self._uncertain])
 
-    def listed(self, in_flight: int, known: Iterable[Invocation], began: float) -> None:
+    def listed(
+        self, in_flight: int, known: Iterable[Invocation], began: float, in_progress: Collection[str] | None = None
+    ) -> None:
         """Take in a look at the list.
 
         :param in_flight: how many invocations are in progress, whoever started them.
         :param known: which of ours it knows.
         :param began: when the look began.
+        :param in_progress: the ARNs of those that are, or may be, in progress; None where that was not looked at.
         """
         self._observe_ends(in_flight, began)
+        if in_progress is not None:
+            self._forecast.in_progress(in_progress)
         self._in_flight, self._looked_at = in_flight, began
         self._failed_looks = 0
         # Those that are being started have an answer to come, or are asked for again when it is lost.
         if self._settle(one for one in known if one.request_id not in self._starting):
             # An answer was lost, but not the call: that is no reason to give up.
             self._succeeded()
+
+    def ended(self, invocation_arn: str, seconds: float) -> None:
+        """Take in how long an invocation took, whoever started it."""
+        self._forecast.ended(invocation_arn, seconds)
 
     def distrust_list(self, until: float) -> None:
         """Start nothing before this time: there may be invocations that the list does not show yet."""
@@ -263,12 +293,16 @@ class SubmissionWindow:
         """Take in that a request is being started: it takes room in the window until it is said what came of it."""
         self._starting.add(request_id)
 
-    def started(self, invocation: Invocation, *, is_listed: bool = False) -> None:
+    def started(self, invocation: Invocation, *, is_listed: bool = False, now: float | None = None) -> None:
         """Take in that Bedrock accepted a request.
 
         :param is_listed: whether the last look has counted it already.
+        :param now: when that was, if it is to be expected when the invocation ends.
         """
         self._succeeded()
+        pending = self._pending.get(invocation.request_id)
+        if now is not None and pending is not None and invocation.invocation_arn is not None:
+            self._forecast.started(invocation.invocation_arn, pending.candidate.priority, now)
         if self._in_flight is not None and not is_listed:
             self._in_flight += 1
         # Additive increase: one more a round of as many.
@@ -388,12 +422,15 @@ class SubmissionWindow:
         ready = [entry for queue in self._ready.values() for entry in queue if self._is_ready(entry)]
         return max(ready, key=lambda entry: (-self._pending[entry[2]].tries, entry))[2]
 
-    def _is_ready(self, entry: tuple[float, int, str]) -> bool:
+    def _is_current(self, entry: tuple[float, int, str]) -> bool:
+        """Return whether an entry of a queue still stands for a request without an outcome."""
         pending = self._pending.get(entry[2])
+        return pending is not None and pending.number == entry[1]
+
+    def _is_ready(self, entry: tuple[float, int, str]) -> bool:
         return (
-            pending is not None
-            and pending.number == entry[1]
-            and pending.not_before <= self._looked_at
+            self._is_current(entry)
+            and self._pending[entry[2]].not_before <= self._looked_at
             and entry[2] not in self._starting
         )
 

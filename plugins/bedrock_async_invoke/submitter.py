@@ -15,8 +15,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bedrock_async_invoke import lease as leases
@@ -27,17 +29,20 @@ from bedrock_async_invoke.attempts import (
     IntentChangedError,
     Known,
     NotStarted,
+    Prepared,
     Started,
     Starter,
 )
 from bedrock_async_invoke.batch import Batch, Submission, SubmissionFailedError
-from bedrock_async_invoke.bedrock_clock import CLOCK_MARGIN, BedrockClock
+from bedrock_async_invoke.bedrock_clock import CLOCK_MARGIN, RESOLUTION, BedrockClock
 from bedrock_async_invoke.calls import Calls
 from bedrock_async_invoke.clients import Clients
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
+from bedrock_async_invoke.hooks import PAGE_SIZE
 from bedrock_async_invoke.lease import Lease
 from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
-from bedrock_async_invoke.polling import IN_PROGRESS
+from bedrock_async_invoke.polling import IN_PROGRESS, TERMINAL
+from bedrock_async_invoke.shared_list import shared_list
 from bedrock_async_invoke.submission import (
     Candidate,
     Done,
@@ -60,6 +65,12 @@ _TURN_SECONDS_FOR_EACH = 0.1
 _LOOK_FOR_ENDED_SECONDS = 2.0
 CALLS_AT_ONCE = 8
 """Attempts that are under way at once: free slots of the window are filled side by side."""
+_PREPARED_AT_ONCE = 12
+# A wait that is shorter is spent where it is: whoever comes next may come too late for it.
+_WAITED_OUT_SECONDS = 2.5
+_PIECE_SECONDS = 0.25
+_WHOLE_LOOK_SECONDS = 5.0
+_NO_WHOLE_LOOK_SECONDS = 60.0
 _SAY_AGAIN_SECONDS = 60.0
 _JITTER = 0.2
 
@@ -117,6 +128,11 @@ class Submitter:
         self._searches: list[_Search] = []
         self._said: tuple[str, float] = ("", float("-inf"))
         self._calls: Calls[Attempt] = Calls(CALLS_AT_ONCE)
+        # By request id, of those that are to be started next, while there is no room for them yet.
+        self._preparations: dict[str, Future[Prepared | Known | Held]] = {}
+        # When the first of those was submitted that the last look at all has shown to be in progress.
+        self._oldest: datetime | None = None
+        self._looked_whole_at = float("-inf")
         self._starter = Starter(lambda: self._clients, self._owner, self._lease, self._list_lag)
 
     @property
@@ -158,18 +174,19 @@ class Submitter:
                 self._lease.release(unlisted if is_settled else None)
             return True
 
-    def step(self, is_going_on: Callable[[], bool]) -> float:
+    def step(self, is_going_on: Callable[[], bool], *, stays: bool = False) -> float:
         """Do what can be done now, unless another thread is at it; return how many seconds to wait before the next step.
 
         What became of the requests is on record when it raises.
 
         :param is_going_on: asked between any two calls.
+        :param stays: whether it may spend short waits in this thread, and prepare meanwhile what is started next.
         :raises _ServiceFailingError: when Bedrock could not be reached too many times in a row.
         """
         if not self._lock.acquire(blocking=False):
             return self._until_ones_turn()
         try:
-            return self._step(is_going_on)
+            return self._step(is_going_on, stays=stays)
         finally:
             self._lock.release()
 
@@ -178,7 +195,7 @@ class Submitter:
         mean = max(_OTHERS_TURN_SECONDS, _TURN_SECONDS_FOR_EACH * len(self._batches))
         return min(mean, _LONGEST_STEP_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311 - to spread them
 
-    def _step(self, is_going_on: Callable[[], bool]) -> float:
+    def _step(self, is_going_on: Callable[[], bool], *, stays: bool) -> float:
         if self._lease is not None and not self._lease.hold():
             self._follow()
             return _TICKETS_EVERY_SECONDS
@@ -188,7 +205,7 @@ class Submitter:
         # With a lease there are intents: what is started is on record before and after. The file may come later.
         at_once = True
         try:
-            seconds = self._drive(is_going_on)
+            seconds = self._drive(is_going_on, stays=stays)
             at_once = self._lease is None or not is_going_on()
         except _FencedOffError:
             return 0.0
@@ -197,7 +214,7 @@ class Submitter:
                 self._record(at_once=at_once)
         return seconds
 
-    def _drive(self, is_going_on: Callable[[], bool]) -> float:
+    def _drive(self, is_going_on: Callable[[], bool], *, stays: bool) -> float:
         """Do what the window decides, for some seconds at most; return how many seconds to wait before it goes on.
 
         No call is under way any more when it ends, however it ends.
@@ -209,7 +226,11 @@ class Submitter:
                 if isinstance(decision, GiveUp):
                     raise _ServiceFailingError(decision.reason)
                 if isinstance(decision, Wait) and not self._calls.are_under_way:
-                    return self._waiting(decision)
+                    seconds = self._waiting(decision)
+                    if not stays or seconds > _WAITED_OUT_SECONDS:
+                        return seconds
+                    self._wait_out(seconds, is_going_on)
+                    continue
                 self._carry_out(decision)
                 self._distribute()
                 self._record(at_once=False)
@@ -218,6 +239,13 @@ class Submitter:
             return 0.0
         finally:
             self._await_calls()
+
+    def _wait_out(self, seconds: float, is_going_on: Callable[[], bool]) -> None:
+        """Wait in this thread, and meanwhile prepare what is started next."""
+        until = leases.now() + seconds
+        self._prepare()
+        while is_going_on() and (left := until - leases.now()) > 0:
+            time.sleep(min(left, _PIECE_SECONDS))
 
     def _carry_out(self, decision: Look | Start | Wait | Done) -> None:
         """Do the next thing, or wait until a call has ended after which there may be another."""
@@ -295,6 +323,7 @@ class Submitter:
     def _begin_holding(self, lease: Lease) -> None:
         """Take up what other holders have left."""
         self._known_under = lease.fence
+        self._preparations.clear()
         self._tickets_seen_at = float("-inf")
         if lease.last_words is None:
             self._window.distrust_list(lease.taken_at + self._list_lag)
@@ -373,9 +402,12 @@ class Submitter:
         self._unlisted = {arn: at for arn, at in self._unlisted.items() if at > lagging}
         try:
             counts = any(one.submission.max_in_flight is not None for one in self._batches)
-            found = self._summaries(status=IN_PROGRESS) if counts else []
+            whole_since = self._whole_since(began) if counts else None
+            found = self._first_summaries(whole_since) if counts else []
             self._take_in_listed(found)
-            if (since := self._look_since(began, counts=counts)) is not None:
+            if (since := self._look_since(began, counts=counts)) is not None and (
+                whole_since is None or since < whole_since
+            ):
                 # In either of the two looks: what the first did not show yet may be in the second.
                 found += self._summaries(submitted_after=since)
                 self._take_in_listed(found)
@@ -386,8 +418,39 @@ class Submitter:
             return
         self._searches = [one for one in self._searches if one.due > began]
         self._listed = {one["invocationArn"] for one in found}
-        counted = {one["invocationArn"] for one in found if self._takes_room(one)}
-        self._window.listed(len(counted) + len(self._unlisted), self._adoptable(found), began)
+        counted = {one["invocationArn"]: one["submitTime"] for one in found if self._takes_room(one)}
+        if whole_since is not None:
+            self._take_in_whole(found, began)
+        if whole_since is not None or self._oldest is None:
+            self._oldest = min(counted.values(), default=None)
+        self._window.listed(
+            len(counted) + len(self._unlisted), self._adoptable(found), began, counted.keys() | self._unlisted.keys()
+        )
+
+    def _first_summaries(self, whole_since: datetime | None) -> list[dict[str, Any]]:
+        if whole_since is None:
+            return self._summaries(status=IN_PROGRESS)
+        return self._summaries(submitted_after=whole_since)
+
+    def _whole_since(self, began: float) -> datetime | None:
+        """Return since when to look at all invocations, whatever their status; None to look at those in progress only.
+
+        A look at all that were submitted since the oldest one in progress shows the same ones in progress, and how the others
+        have ended, which those want to know who wait for them. It is longer, so it is made from time to time only.
+        """
+        if self._oldest is None or began - self._looked_whole_at < _WHOLE_LOOK_SECONDS:
+            return None
+        lagging = self._bedrock_clock.at_the_earliest(_now() - timedelta(seconds=self._list_lag))
+        return min(self._oldest - RESOLUTION, lagging)
+
+    def _take_in_whole(self, summaries: Sequence[Mapping[str, Any]], began: float) -> None:
+        """Learn how long invocations take, and let those know that wait for them."""
+        # Where one page does not hold it, they had better look themselves.
+        self._looked_whole_at = began if len(summaries) < PAGE_SIZE else began + _NO_WHOLE_LOOK_SECONDS
+        for one in summaries:
+            if one.get("status") in TERMINAL and (end := one.get("endTime")) is not None:
+                self._window.ended(one["invocationArn"], (end - one["submitTime"]).total_seconds())
+        shared_list(self._clients).note(summaries)
 
     def _take_in_listed(self, summaries: Iterable[Mapping[str, Any]]) -> None:
         """Take in that invocations are listed: from then on the list counts them, whatever their status."""
@@ -426,10 +489,36 @@ class Submitter:
 
     def _begin(self, request_id: str) -> None:
         """Begin an attempt at starting a request."""
-        batch = next(one for one in self._batches if request_id in one.requests)
+        batch = self._batch_of(request_id)
         request, fence, looked_at = batch.requests[request_id], self._known_under, self._window.looked_at
         self._window.starting(request_id)
-        self._calls.begin(lambda: self._starter.attempt(batch, request, fence=fence, looked_at=looked_at))
+        preparation = self._preparations.pop(request_id, None)
+        self._calls.begin(
+            lambda: self._starter.attempt(batch, request, fence=fence, looked_at=looked_at, preparation=preparation)
+        )
+
+    def _prepare(self) -> None:
+        """Do what comes before Start for those that are started next, so that a slot that becomes free is soon filled."""
+        if CALLS_AT_ONCE == 1:
+            return
+        upcoming = self._window.upcoming(_PREPARED_AT_ONCE)
+        for request_id in self._preparations.keys() - set(upcoming):
+            self._preparations.pop(request_id).cancel()
+        for request_id in upcoming:
+            if request_id not in self._preparations:
+                batch = self._batch_of(request_id)
+                self._preparations[request_id] = self._calls.aside(
+                    partial(
+                        self._starter.prepare,
+                        batch,
+                        batch.requests[request_id],
+                        fence=self._known_under,
+                        looked_at=self._window.looked_at,
+                    )
+                )
+
+    def _batch_of(self, request_id: str) -> Batch:
+        return next(one for one in self._batches if request_id in one.requests)
 
     def _take_in_attempts(self, seconds: float) -> None:
         """Take in the attempts that have ended; if none has, wait so many seconds for the first.
@@ -471,7 +560,7 @@ class Submitter:
         is_listed = arn in self._listed
         if not is_listed:
             self._unlisted[arn] = began
-        self._window.started(invocation, is_listed=is_listed)
+        self._window.started(invocation, is_listed=is_listed, now=leases.now())
 
     def _failed(self, batch: Batch, request: AsyncInvokeRequest, error: AsyncInvokeError, before: datetime) -> None:
         self._window.start_failed(request.request_id, error, leases.now(), before.isoformat())
@@ -494,10 +583,14 @@ class ManifestSubmission:
     """What one task submits: its batch, at the process's submitter.
 
     :param submitter: where there is no lease, or a test wants one of its own; the process's otherwise.
+    :param stays: as in :meth:`Submitter.step`.
     :raises SubmissionFailedError: where there is no manifest.
     """
 
-    def __init__(self, clients: Clients, submission: Submission, submitter: Submitter | None = None) -> None:
+    def __init__(
+        self, clients: Clients, submission: Submission, submitter: Submitter | None = None, *, stays: bool = False
+    ) -> None:
+        self._stays = stays
         self._clients = clients
         self._submission = submission
         self._batch = Batch(clients, submission)
@@ -524,7 +617,7 @@ class ManifestSubmission:
         """
         try:
             self._show_that_it_is_waited_for()
-            seconds = 0.0 if self._stopped else self._submitter.step(lambda: not self._stopped)
+            seconds = 0.0 if self._stopped else self._submitter.step(lambda: not self._stopped, stays=self._stays)
         except _ServiceFailingError as error:
             self.withdraw()
             raise SubmissionFailedError(f"Bedrock could not be relied on: {error}. {self._batch.kept}") from error

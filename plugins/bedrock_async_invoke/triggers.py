@@ -158,7 +158,7 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
         )
 
     def _make(self) -> ManifestSubmission:
-        self._manifest_submission = ManifestSubmission(shared_clients(self._aws), self._submission)
+        self._manifest_submission = ManifestSubmission(shared_clients(self._aws), self._submission, stays=True)
         return self._manifest_submission
 
 

@@ -121,6 +121,51 @@ def test_while_one_looks_the_others_are_not_held_up(bedrock, clients, subject):
     assert looks(bedrock) == 1
 
 
+def summaries(bedrock):
+    return [one for page in bedrock.list_async_invokes() for one in page]
+
+
+def test_what_a_look_for_other_reasons_shows_is_looked_for_by_nobody(bedrock, clock, subject):
+    ended, going_on = bedrock.add("a", ends=clock.now).arn, bedrock.add("b").arn
+    subject.note(summaries(bedrock))
+    clock.sleep(5)
+    member = Member(subject, ended, going_on)
+    assert {arn: one["status"] for arn, one in member.look().found.items()} == {
+        ended: "Completed",
+        going_on: "InProgress",
+    }
+    assert (member.last.age_seconds, looks(bedrock)) == (5.0, 1)
+
+
+def test_how_an_invocation_has_ended_is_known_although_later_looks_do_not_show_it(bedrock, clock, subject):
+    ended = bedrock.add("a", ends=clock.now).arn
+    subject.note(summaries(bedrock))
+    clock.sleep(60)
+    subject.note([])
+    assert Member(subject, ended).look().found[ended]["status"] == "Completed"
+    assert looks(bedrock) == 1
+
+
+def test_what_such_a_look_does_not_show_is_looked_for(bedrock, subject):
+    subject.note(summaries(bedrock))
+    later = bedrock.add("a").arn
+    assert set(Member(subject, later).look().found) == {later}
+    assert looks(bedrock) == 2
+
+
+def test_nobody_is_shown_such_a_look_twice_nor_an_old_one(bedrock, clock, subject):
+    arn = bedrock.add("a", ends=clock.now + 300).arn
+    subject.note(summaries(bedrock))
+    member = Member(subject, arn)
+    for _ in range(2):
+        member.look()
+    assert looks(bedrock) == 2
+    subject.note(summaries(bedrock))
+    clock.sleep(15)
+    Member(subject, arn).look()
+    assert looks(bedrock) == 4
+
+
 def test_all_who_use_the_same_clients_share_a_list(clients):
     assert shared_list(clients) is shared_list(clients)
 

@@ -515,3 +515,15 @@ def test_throttling_refuses_no_request(count, throttled):
     ended, _ = drive(subject, account, 0.0)
     assert ended == Done()
     assert {one.outcome for one in subject.outcomes.values()} == {Outcome.STARTED}
+
+
+def test_what_is_started_next_can_be_told_beforehand_and_stays_in_its_order():
+    window = SubmissionWindow(poll_interval=5.0)
+    window.add([Candidate(f"r{number}", priority, 1) for number, priority in enumerate((1.0, 3.0, 2.0, 3.0))])
+    window.listed(0, [], 0.0)
+    assert window.upcoming(3) == ["r1", "r3", "r2"]
+    window.starting("r1")
+    assert window.upcoming(3) == ["r3", "r2", "r0"]
+    window.started(Invocation("r1", "arn", Outcome.STARTED))
+    window.listed(0, [], 1.0)
+    assert window.decide(1.0) == Start("r3")
