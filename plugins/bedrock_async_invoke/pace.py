@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp
 
-LEAST_SECONDS = 0.35
+LEAST_SECONDS = 0.37
 # After so many ends an earlier one counts a third.
 _REMEMBERED_ENDS = 20
 # While none has ended, the wait grows with the time that has passed.
@@ -50,10 +50,9 @@ class Pace:
         """
         ends = max(_ENDS_A_LOOK, _ENDS_A_LOOK_FOR_EACH * (occupied - _SMALL_WINDOW))
         each = self._seconds / self._ends if self._ends else 0.0
-        if each:
-            ends = max(ends, LEAST_SECONDS / each)
         seconds = ends * each if each else _SHARE_OF_SILENCE * self._seconds
-        if expected and expected[0] > 0:
+        # Where they end faster than it may look, there is nothing to choose.
+        if expected and expected[0] > 0 and (not each or seconds > LEAST_SECONDS):
             then = _end_of_several(expected, max(round(ends), 1), _TOGETHER * each) + _AFTER_AN_END_SECONDS
             seconds = min(then, seconds * _LONGER_FOR_EXPECTED if each else most)
         return min(max(seconds, LEAST_SECONDS), most)
