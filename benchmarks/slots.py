@@ -222,6 +222,7 @@ def configuration(directory: Path, row: Row) -> Path:
         "sources": ["s3://slots-media/library/"],
         "region": "us-east-1",
         "model": MODEL,
+        "model_lifecycle": "warn",
         "tables": "s3://slots-embeddings/tables",
         "work": "s3://slots-embeddings/work",
         "schedule": None,

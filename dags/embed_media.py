@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named, model_names
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    from media_embeddings.planner import PlanOptions
+    from media_embeddings.reporting import PlannedModel
     from media_embeddings.storage import Storage
 
 DOCUMENTATION = """
@@ -24,7 +29,7 @@ DOCUMENTATION = """
 
 Every night the media below {sources} that are new or changed are embedded with `{model}` into the table
 `{table}`. A run over an unchanged library submits nothing.
-
+{crossing}
 | task | what it does |
 |---|---|
 | `list_media` | lists the sources; downloads nothing |
@@ -40,6 +45,11 @@ Every night the media below {sources} that are new or changed are embedded with 
 `report.md` and `report.json` below `{work}/runs/{name}/`. What succeeded is committed. Clear the failed tasks, or let
 the next run go on: nothing that was submitted is submitted again. Bedrock can't stop an invocation: it is billed even
 when its task is marked as failed.
+"""
+CROSSING = """
+The library crosses to `{next_model}`: `plan_next_model` comes after `plan`, and the tasks whose names end with
+`_next_model` embed whatever `{next_model}` does not have yet into `{table}`, with what `plan` leaves of the limit. The report
+says how far that is. In a run with another `model`, they are skipped.
 """
 
 
@@ -112,37 +122,87 @@ def _params(library: Library) -> dict[str, Param]:
     }
 
 
-def _report(library: Library) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The tasks that embed with one model: the run's, or the one that the library crosses to."""
+
+    model: str
+    """The name of the model, as an expression of Jinja."""
+    suffix: str
+    """Ends the names of its groups and tasks."""
+    asset: Asset
+    """The table that it announces."""
+
+    @property
+    def plan_id(self) -> str:
+        return f"plan{self.suffix}"
+
+    def retries_id(self, number: int) -> str:
+        return f"plan_retries_{number}{self.suffix}"
+
+
+def _parts(library: Library) -> list[_Part]:
+    # A table is named by its URI, since two libraries may write the same one.
+    parts = [_Part("params.model", "", Asset(library.embeddings_uri))]
+    if library.next_model is not None:
+        asset = Asset(library.embeddings_uri_of(library.next_model))
+        parts.append(_Part(repr(library.next_model), "_next_model", asset))
+    return parts
+
+
+def _planned(library: Library, part: _Part, rounds: int | None = None) -> PlannedModel | None:
+    """Return what was planned for a part of the run, or None where there is no plan.
+
+    :param rounds: how many rounds of retries to look at; None for all.
+    """
+    from media_embeddings.reporting import PlannedModel
+
+    instance = get_current_context()["ti"]
+    plan_uri = instance.xcom_pull(task_ids=part.plan_id, key="plan_uri")
+    if plan_uri is None:
+        return None
+    numbers = range(1, (library.retries_in_run if rounds is None else rounds) + 1)
+    uris = (instance.xcom_pull(task_ids=part.retries_id(number), key="round_uri") for number in numbers)
+    return PlannedModel(plan_uri, tuple(uri for uri in uris if uri is not None))
+
+
+def _report(library: Library, parts: Iterable[_Part]) -> dict[str, Any]:
     from media_embeddings.reporting import report_run
     from media_embeddings.run_folder import RunFolder
 
     context = get_current_context()
-    instance = context["ti"]
     folder = RunFolder(library.work, library.name, context["run_id"])
-    listing = instance.xcom_pull(task_ids="list_media")
-    plan_uri = instance.xcom_pull(task_ids="plan", key="plan_uri")
-    if listing is None or plan_uri is None:
+    listing = context["ti"].xcom_pull(task_ids="list_media")
+    first, *others = (_planned(library, part) for part in parts)
+    if listing is None or first is None:
         unfinished = "list_media" if listing is None else "plan"
         raise AirflowFailException(f"{unfinished} failed, so nothing was submitted; its log says why")
-    round_uris = _round_uris(context["ti"], range(1, library.retries_in_run + 1))
-    report = report_run(_storage(library), library, folder, listing, plan_uri, round_uris)
+    problems, next_model = [], None
+    if len(library.models_of_run(context["params"]["model"])) > 1:
+        (next_model,) = others
+        if next_model is None:
+            problems = [f"plan_next_model failed, so nothing was submitted to {library.next_model}; its log says why"]
+    report = report_run(
+        *(_storage(library), library, folder, listing, first.plan_uri, first.round_uris),
+        next_model=next_model,
+        problems=problems,
+    )
     if not report.succeeded:
         raise AirflowFailException("; ".join(report.problems))
     return {"report_uri": folder.report_uri, **report.totals}
 
 
-def _round_uris(ti: Any, rounds: Iterable[int]) -> list[str]:
-    """Return the rounds of retries that were planned, in their order."""
-    uris = (ti.xcom_pull(task_ids=f"plan_retries_{number}", key="round_uri") for number in rounds)
-    return [uri for uri in uris if uri is not None]
-
-
 def _list_media(library: Library) -> dict[str, Any]:
     from media_embeddings import listing
+    from media_embeddings.model_lifecycle import ModelEndedError, check_models
     from media_embeddings.run_folder import RunFolder
 
     context = get_current_context()
     params = context["params"]
+    try:
+        check_models(library, library.models_of_run(params["model"]))
+    except ModelEndedError as error:
+        raise AirflowFailException(str(error)) from error
     chosen = [MediaType(name) for name in params["media_types"]]
     folder = RunFolder(library.work, library.name, context["run_id"])
     try:
@@ -157,48 +217,70 @@ def _list_media(library: Library) -> dict[str, Any]:
         raise AirflowFailException(str(error)) from error
 
 
-def _plan(library: Library, listing: dict[str, Any]) -> list[str]:
+def _plan(library: Library, listing: dict[str, Any], **options: Any) -> list[str]:
     from media_embeddings.listing import Listing
-    from media_embeddings.planner import PlanOptions, make_plan
+    from media_embeddings.model_lifecycle import ModelEndedError
+    from media_embeddings.planner import make_plan
 
     context = get_current_context()
-    params = context["params"]
-    names = ("model", "force", "limit", "dry_run", "retry_failed", "release")
-    options = PlanOptions(**{name: params[name] for name in names})
-    made, uri = make_plan(_storage(library), library, context["run_id"], Listing.from_dict(listing), options)
+    try:
+        made, uri = make_plan(
+            *(_storage(library), library, context["run_id"], Listing.from_dict(listing)),
+            **{"options": _plan_options(), **options},
+        )
+    except ModelEndedError as error:
+        raise AirflowFailException(str(error)) from error
     context["ti"].xcom_push(key="plan_uri", value=uri)
     return list(made.manifests)
 
 
-def _merge_outputs(library: Library, manifest_uri: str) -> dict[str, Any]:
+def _plan_options() -> PlanOptions:
+    from media_embeddings.planner import PlanOptions
+
+    params = get_current_context()["params"]
+    names = ("model", "force", "limit", "dry_run", "retry_failed", "release")
+    return PlanOptions(**{name: params[name] for name in names})
+
+
+def _plan_next_model(library: Library, listing: dict[str, Any]) -> list[str]:
+    from dataclasses import replace
+
+    from media_embeddings.planner import Plan
+
+    context = get_current_context()
+    name = context["params"]["model"]
+    if len(library.models_of_run(name)) == 1:
+        raise AirflowSkipException(f"the run embeds with {name} alone, as its parameter model says")
+    before = Plan.read(_storage(library), context["ti"].xcom_pull(task_ids="plan", key="plan_uri"))
+    return _plan(library, listing, options=replace(_plan_options(), model=library.next_model), before=before)
+
+
+def _merge_outputs(library: Library, manifest_uri: str, model: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from media_embeddings.merging import merge_batch
     from media_embeddings.run_folder import BatchFolder
 
-    context = get_current_context()
     folder = BatchFolder.of_manifest(manifest_uri)
-    summary = merge_batch(_storage(library), library, context["params"]["model"], context["run_id"], folder)
-    return asdict(summary)
+    return asdict(merge_batch(_storage(library), library, model, get_current_context()["run_id"], folder))
 
 
-def _plan_retries(library: Library, number: int) -> list[str]:
+def _plan_retries(library: Library, part: _Part, number: int) -> list[str]:
     from media_embeddings import retrying
 
-    ti = get_current_context()["ti"]
-    plan_uri = ti.xcom_pull(task_ids="plan", key="plan_uri")
-    if plan_uri is None:
+    planned = _planned(library, part, rounds=number - 1)
+    if planned is None:
         return []
-    earlier = _round_uris(ti, range(1, number))
-    made, uri = retrying.plan_retries(_storage(library), library, plan_uri, number, earlier[-1] if earlier else None)
-    ti.xcom_push(key="round_uri", value=uri)
+    earlier = planned.round_uris[-1] if planned.round_uris else None
+    made, uri = retrying.plan_retries(_storage(library), library, planned.plan_uri, number, earlier)
+    get_current_context()["ti"].xcom_push(key="round_uri", value=uri)
     return list(made.manifests)
 
 
-def _start_async_invoke(library: Library, manifest_uri: str) -> BedrockStartAsyncInvokeOperator:
+def _start_async_invoke(library: Library, part: _Part, manifest_uri: str) -> BedrockStartAsyncInvokeOperator:
     return BedrockStartAsyncInvokeOperator(
         task_id="start_async_invoke",
-        model_id="{{ bedrock_model_id(params.model) }}",
+        model_id=f"{{{{ bedrock_model_id({part.model}) }}}}",
         manifest_uri=manifest_uri,
         max_in_flight=library.max_in_flight,
         # What a night has left in progress is found again by the next ones.
@@ -209,7 +291,7 @@ def _start_async_invoke(library: Library, manifest_uri: str) -> BedrockStartAsyn
         aws_conn_id=library.aws_conn_id,
         region_name=library.region,
         intents_uri=library.intents_uri,
-        submitter_uri="{{ submitter_uri(params.model) }}",
+        submitter_uri=f"{{{{ submitter_uri({part.model}) }}}}",
         lease_seconds=library.lease_seconds,
         list_lag_seconds=library.list_lag_seconds,
         deferrable=True,
@@ -233,36 +315,86 @@ def _wait_for_async_invoke(library: Library, manifest_uri: str) -> BedrockAsyncI
     )
 
 
-def _announce_table(library: Library, asset: Asset) -> None:
+def _announce_table(library: Library, part: _Part) -> None:
     from media_embeddings.reporting import committed_by
 
     context = get_current_context()
-    if context["params"]["model"] != library.model:
+    if not part.suffix and context["params"]["model"] != library.model:
         raise AirflowSkipException("the run wrote into the table of another model than the library's")
-    plan_uri = context["ti"].xcom_pull(task_ids="plan", key="plan_uri")
-    round_uris = _round_uris(context["ti"], range(1, library.retries_in_run + 1))
-    committed = committed_by(_storage(library), plan_uri, round_uris) if plan_uri else None
+    planned = _planned(library, part)
+    committed = committed_by(_storage(library), planned.plan_uri, planned.round_uris) if planned else None
     if committed is None:
         raise AirflowSkipException("no row was committed to the table")
-    context["outlet_events"][asset].extra = {"run_id": context["run_id"], **committed}
+    context["outlet_events"][part.asset].extra = {"run_id": context["run_id"], **committed}
+
+
+def _embed(library: Library, part: _Part, planned: XComArg) -> XComArg:
+    """Build the tasks that embed what was planned for one model, with its rounds of retries; return the last."""
+
+    @task(
+        trigger_rule="all_done",
+        map_index_template="{{ task.op_kwargs['manifest_uri'].split('/')[-2] }}",
+        doc_md="Checks the outputs of the batch and commits rows, ledger and invocations.",
+    )
+    def merge_outputs(manifest_uri: str, model: str) -> dict[str, Any]:
+        return _merge_outputs(library, manifest_uri, model)
+
+    def embed_batch(manifest_uri: str) -> None:
+        start = _start_async_invoke(library, part, manifest_uri)
+        merged = merge_outputs(manifest_uri=manifest_uri, model=f"{{{{ {part.model} }}}}")
+        start >> _wait_for_async_invoke(library, manifest_uri) >> merged
+
+    @task(
+        trigger_rule="all_done",
+        doc_md="Writes the batches of another attempt at what failed for a reason that may pass.",
+    )
+    def plan_retries(number: int) -> list[str]:
+        return _plan_retries(library, part, number)
+
+    @task(
+        task_id=f"announce_table{part.suffix}",
+        trigger_rule="all_done",
+        outlets=[part.asset],
+        doc_md="Emits the table's Asset event with what this run added; skipped when it committed no row.",
+    )
+    def announce_table() -> None:
+        _announce_table(library, part)
+
+    # A group's tasks are named after it, so that people see which model and which attempt of a batch it is.
+    done = task_group(group_id=f"embed{part.suffix}")(embed_batch).expand(manifest_uri=planned)
+    for number in range(1, library.retries_in_run + 1):
+        planned_again = plan_retries.override(task_id=part.retries_id(number))(number)
+        done >> planned_again
+        done = task_group(group_id=f"retry_{number}{part.suffix}")(embed_batch).expand(manifest_uri=planned_again)
+    announced: XComArg = announce_table()
+    done >> announced
+    return announced
+
+
+def _doc_md(library: Library) -> str:
+    crossing = (
+        ""
+        if library.next_model is None
+        else CROSSING.format(next_model=library.next_model, table=library.embeddings_uri_of(library.next_model))
+    )
+    return DOCUMENTATION.format(
+        name=library.name,
+        sources=", ".join(f"`{source}`" for source in library.sources),
+        model=library.model,
+        table=library.embeddings_uri,
+        crossing=crossing,
+        work=library.work.rstrip("/"),
+        max_in_flight=library.max_in_flight,
+    )
 
 
 def _embed_media(dag_id: str, library: Library) -> DAG:
-    # Named by its URI, since two libraries may write the same table.
-    asset = Asset(library.embeddings_uri)
-    rounds = range(1, library.retries_in_run + 1)
+    parts = _parts(library)
 
     with DAG(
         dag_id=dag_id,
-        description=f"Embed new and changed media of library {library.name} with {library.model}",
-        doc_md=DOCUMENTATION.format(
-            name=library.name,
-            sources=", ".join(f"`{source}`" for source in library.sources),
-            model=library.model,
-            table=library.embeddings_uri,
-            work=library.work.rstrip("/"),
-            max_in_flight=library.max_in_flight,
-        ),
+        description=f"Embed new and changed media of library {library.name} with {' and '.join(library.models)}",
+        doc_md=_doc_md(library),
         # No start date, and nothing immediately: unpausing the DAG waits for the next night, also shortly after one began.
         schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone, run_immediately=timedelta(0))
         if library.schedule
@@ -274,7 +406,10 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             "bedrock_model_id": lambda name: model_named(name).model_id,
             "submitter_uri": library.submitter_uri,
         },
-        tags={"media-embeddings", f"library:{library.name}", f"model:{library.model}", *library.tags},
+        tags={
+            *("media-embeddings", f"library:{library.name}", *library.tags),
+            *(f"model:{name}" for name in library.models),
+        },
         default_args={
             "owner": library.owner,
             "retries": 3,
@@ -293,46 +428,25 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             return _plan(library, listing)
 
         @task(
-            trigger_rule="all_done",
-            map_index_template="{{ task.op_kwargs['manifest_uri'].split('/')[-2] }}",
-            doc_md="Checks the outputs of the batch and commits rows, ledger and invocations.",
+            doc_md="Writes the batches of what the next model does not have yet, within what plan leaves of the limit."
         )
-        def merge_outputs(manifest_uri: str) -> dict[str, Any]:
-            return _merge_outputs(library, manifest_uri)
-
-        def embed_batch(manifest_uri: str) -> None:
-            start = _start_async_invoke(library, manifest_uri)
-            start >> _wait_for_async_invoke(library, manifest_uri) >> merge_outputs(manifest_uri=manifest_uri)
-
-        @task(
-            trigger_rule="all_done",
-            doc_md="Writes the batches of another attempt at what failed for a reason that may pass.",
-        )
-        def plan_retries(number: int) -> list[str]:
-            return _plan_retries(library, number)
-
-        @task(
-            trigger_rule="all_done",
-            outlets=[asset],
-            doc_md="Emits the table's Asset event with what this run added; skipped when it committed no row.",
-        )
-        def announce_table() -> None:
-            _announce_table(library, asset)
+        def plan_next_model(listing: dict[str, Any]) -> list[str]:
+            return _plan_next_model(library, listing)
 
         @task(
             trigger_rule="all_done",
             doc_md="Balances the books, writes the run report, and alone decides whether the run has failed.",
         )
         def report() -> dict[str, Any]:
-            return _report(library)
+            return _report(library, parts)
 
-        # A group's tasks are named after it, so that people see which attempt of a batch it is.
-        done = task_group(group_id="embed")(embed_batch).expand(manifest_uri=plan(list_media()))
-        for number in rounds:
-            planned_again = plan_retries.override(task_id=f"plan_retries_{number}")(number)
-            done >> planned_again
-            done = task_group(group_id=f"retry_{number}")(embed_batch).expand(manifest_uri=planned_again)
-        done >> announce_table() >> report()
+        listed = list_media()
+        plans = [plan(listed)]
+        if library.next_model is not None:
+            plans.append(plan_next_model(listed))
+            plans[0] >> plans[1]
+        announced = [_embed(library, part, planned) for part, planned in zip(parts, plans, strict=True)]
+        announced >> report()
 
     return dag
 

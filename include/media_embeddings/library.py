@@ -32,6 +32,7 @@ DEFAULT_SUFFIXES: Mapping[MediaType, tuple[str, ...]] = {
 S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$")]
 Suffix = Annotated[str, StringConstraints(pattern=r"^\.[^/]+$", to_lower=True)]
 Glob = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 # Both patterns are those of StartAsyncInvoke's s3OutputDataConfig:
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_AsyncInvokeS3OutputDataConfig.html
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
@@ -49,6 +50,13 @@ class DeletionMode(StrEnum):
     OFF = "off"
     REPORT = "report"
     ON = "on"
+
+
+class LifecycleMode(StrEnum):
+    """What a library does about a model that AWS has ended."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
 
 
 class Library(BaseModel):
@@ -70,12 +78,26 @@ class Library(BaseModel):
     """Where S3 Inventory of the sources' buckets is delivered, to be read instead of listing; None: they are listed."""
     max_inventory_age_hours: Annotated[float, Field(gt=0.0, le=744.0)] = 48.0
     """An inventory that was begun longer ago is not believed."""
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    region: Region
     """The region of the buckets and of the model: they must be the same."""
     aws_conn_id: str | None = "aws_default"
     model: str
     model_parameters: Mapping[MediaType, Mapping[str, Any]] = Field(default_factory=dict)
     """Per media type, in Bedrock's own field names."""
+    next_model: str | None = None
+    """The model that the library crosses to: runs embed with it as well, into its own table."""
+    next_model_parameters: Mapping[MediaType, Mapping[str, Any]] = Field(default_factory=dict)
+    """As ``model_parameters``, for ``next_model``."""
+    search_model: str | None = None
+    """The model whose table is searched; None: ``model``. See :attr:`searched_model`."""
+    model_lifecycle: LifecycleMode = LifecycleMode.REFUSE
+    """Whether runs go on with a model that AWS has ended, as accounts with extended access may."""
+    model_regions: Mapping[str, tuple[Region, ...]] = Field(default_factory=dict)
+    """By model, regions that serve it beside those of its model card, for what only other documents list."""
+    invoke_model_ids: Mapping[str, Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.:/\-]{1,2048}$")]] = Field(
+        default_factory=dict
+    )
+    """By model, the id or inference profile that InvokeModel is given instead of the model's own for the region."""
     tables: S3Uri
     work: S3Uri
     schedule: str | None = "0 2 * * *"
@@ -85,7 +107,7 @@ class Library(BaseModel):
     """Batches grow beyond ``batch_size`` rather than exceed it.
 
     A run has at most 4 + 3 x this task instances, and for its retries 30 more and one for each round: at most 200. The list
-    of batches is an XCom: with 300 of them it stays below 64 KiB.
+    of batches is an XCom: with 300 of them it stays below 64 KiB. The two models of a library that crosses share them.
     """
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
@@ -158,10 +180,17 @@ class Library(BaseModel):
             raise ValueError('must be a name of the IANA time zone database such as "Europe/Berlin"')
         return value
 
-    @field_validator("model")
+    @field_validator("model", "next_model", "search_model")
     @classmethod
-    def _model_is_known(cls, value: str) -> str:
-        return model_named(value).name
+    def _model_is_known(cls, value: str | None) -> str | None:
+        return None if value is None else model_named(value).name
+
+    @field_validator("model_regions", "invoke_model_ids")
+    @classmethod
+    def _models_are_known(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in value:
+            model_named(name)
+        return value
 
     @field_validator("media_types")
     @classmethod
@@ -180,22 +209,40 @@ class Library(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _model_serves_the_region(self) -> Self:
-        regions = self.embedding_model.regions
-        if self.region not in regions:
+    def _models_go_together(self) -> Self:
+        if self.next_model == self.model:
+            raise WrongSettingError("next_model", f"is {self.model}, as model is; name another one, or leave it out")
+        if self.next_model is None and self.next_model_parameters:
+            raise WrongSettingError("next_model_parameters", "are those of next_model, which is not set")
+        if self.search_model is not None and self.search_model not in self.models:
             raise WrongSettingError(
-                "region",
-                f"{self.model} has no StartAsyncInvoke in {self.region}; it has in {', '.join(sorted(regions))}",
+                "search_model",
+                f"must be {' or '.join(self.models)}, whose tables the library writes (found {self.search_model!r})",
             )
         return self
 
     @model_validator(mode="after")
-    def _model_takes_the_parameters(self) -> Self:
-        for media_type in self.model_parameters:
-            try:
-                self.parameters(media_type)
-            except ParameterError as error:
-                raise WrongSettingError(f"model_parameters.{media_type}.{error.parameter}", str(error)) from error
+    def _models_serve_the_region(self) -> Self:
+        for setting, name in (("region", self.model), ("next_model", self.next_model)):
+            if name is not None and not self.is_served(model_named(name)):
+                raise WrongSettingError(
+                    setting,
+                    f"{name} has no StartAsyncInvoke in {self.region}; it has in "
+                    f"{', '.join(self.regions_of(model_named(name)))}; model_regions adds regions that its model card lacks",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _models_take_their_parameters(self) -> Self:
+        for setting, name, given in (
+            ("model_parameters", self.model, self.model_parameters),
+            ("next_model_parameters", self.next_model, self.next_model_parameters),
+        ):
+            for media_type in given:
+                try:
+                    self.parameters(media_type, model_named(name or self.model))
+                except ParameterError as error:
+                    raise WrongSettingError(f"{setting}.{media_type}.{error.parameter}", str(error)) from error
         return self
 
     @model_validator(mode="after")
@@ -242,9 +289,42 @@ class Library(BaseModel):
         return ZoneInfo(self.timezone)
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Return the names of the models that the library's runs embed with: its own, then the one that it crosses to."""
+        return (self.model,) if self.next_model is None else (self.model, self.next_model)
+
+    def models_of_run(self, parameter: str | None = None) -> tuple[str, ...]:
+        """Return the names of the models that one run embeds with.
+
+        :param parameter: the run's parameter ``model``. Another model than the library's is embedded with alone.
+        """
+        return self.models if parameter in (None, self.model) else (parameter,)
+
+    @property
+    def searched_model(self) -> EmbeddingModel:
+        """Return the model whose table is searched."""
+        return model_named(self.search_model or self.model)
+
+    def regions_of(self, model: EmbeddingModel) -> tuple[str, ...]:
+        """Return the regions in which a model serves, by its model card and by ``model_regions``."""
+        return tuple(sorted({*model.regions, *self.model_regions.get(model.name, ())}))
+
+    def is_served(self, model: EmbeddingModel) -> bool:
+        """Return whether a model serves the library's region."""
+        return self.region in self.regions_of(model)
+
+    def invoke_model_id(self, model: EmbeddingModel) -> str | None:
+        """Return the id that InvokeModel is given for a model; None where the model has none in the library's region."""
+        return self.invoke_model_ids.get(model.name) or model.invoke_model_id(self.region)
+
+    @property
     def embeddings_uri(self) -> str:
         """Return where the table of this library's model lies."""
-        return f"{self.tables.rstrip('/')}/embeddings/{self.model}"
+        return self.embeddings_uri_of(self.model)
+
+    def embeddings_uri_of(self, model_name: str) -> str:
+        """Return where the table of a model lies."""
+        return f"{self.tables.rstrip('/')}/embeddings/{model_name}"
 
     @property
     def intents_uri(self) -> str:
@@ -259,11 +339,12 @@ class Library(BaseModel):
     def parameters(self, media_type: MediaType, model: EmbeddingModel | None = None) -> dict[str, object]:
         """Return the complete parameters of a media type's requests.
 
-        The library's own ``model_parameters`` hold for its own model; another model gets its defaults.
+        ``model_parameters`` hold for ``model`` and ``next_model_parameters`` for ``next_model``; any other model gets its
+        defaults.
         """
         model = model or self.embedding_model
-        given = self.model_parameters.get(media_type, {}) if model.name == self.model else {}
-        return model.parameters(media_type, given)
+        given = {self.model: self.model_parameters, self.next_model: self.next_model_parameters}.get(model.name, {})
+        return model.parameters(media_type, given.get(media_type, {}))
 
     @cached_property
     def selection(self) -> Selection:

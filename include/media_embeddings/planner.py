@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,9 +20,10 @@ from media_embeddings.deleting import delete_objects
 from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
 from media_embeddings.identity import canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
-from media_embeddings.library import Library
+from media_embeddings.library import DeletionMode, Library
 from media_embeddings.listing import UNSUPPORTED, Listing
 from media_embeddings.media import MediaType
+from media_embeddings.model_lifecycle import check_models
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.planning import (
@@ -92,6 +93,11 @@ class Plan:
     dry_run: bool
     force: bool
 
+    @property
+    def planned(self) -> int:
+        """Return how many objects are in its batches."""
+        return sum(by_status.get(PLANNED, 0) for by_status in self.counts.values())
+
     @classmethod
     def read(cls, storage: Storage, uri: str) -> Plan:
         """Read the plan that lies at ``uri``."""
@@ -118,14 +124,29 @@ class PlanOptions:
 
 
 def make_plan(
-    storage: Storage, library: Library, run_id: str, listing: Listing, options: PlanOptions
+    storage: Storage,
+    library: Library,
+    run_id: str,
+    listing: Listing,
+    options: PlanOptions,
+    *,
+    before: Plan | None = None,
+    today: date | None = None,
 ) -> tuple[Plan, str]:
-    """Make the plan of a run, write it below the work prefix, and return it with its URI.
+    """Make a plan of a run, write it below the work prefix, and return it with its URI.
 
-    What the plan itself settles for the first time (rejected objects, unreadable texts) goes to the ledger here, in one
-    commit, unless it is a dry run. Making the same plan again writes the same files again.
+    A run has one plan for each of its models. What the plan itself settles for the first time (rejected objects, unreadable
+    texts) goes to the ledger here, in one commit, unless it is a dry run. Making the same plan again writes the same files
+    again.
+
+    :param before: the plan of the library's own model, where this one is for the model that the library crosses to. It gets
+        what that one leaves of the limit and of the batches, deletes nothing, and is never forced: what the next model has
+        is not paid for again because its predecessor's rows are wanted anew.
+    :param today: the day by which the model's end is judged, in UTC; None takes it from the clock.
+    :raises ModelEndedError: if AWS has ended the model.
     """
     model = _model(library, options)
+    warnings = check_models(library, [model.name], today)
     tables = Tables(library.tables, storage.table_options)
     purpose = Purpose(
         tables=library.tables,
@@ -136,15 +157,17 @@ def make_plan(
             if media_type in model.media_types
         },
         run_id=run_id,
-        force=options.force,
-        limit=options.limit,
+        force=options.force and before is None,
+        limit=options.limit if options.limit is None or before is None else max(0, options.limit - before.planned),
         dry_run=options.dry_run,
         max_attempts=library.max_attempts,
         retry_failed=options.retry_failed,
         release=tuple(options.release),
     )
     policy = DeletionPolicy(
-        mode=library.deletions,
+        # What the plan before has deleted is counted as such; to decide again, by the shares of another ledger, could delete
+        # what it has refused to.
+        mode=library.deletions if before is None else DeletionMode.OFF,
         max_deleted_share=library.max_deleted_share,
         run_id=run_id,
         listed_at=listing.listed_at,
@@ -162,8 +185,8 @@ def make_plan(
     decisions = _with_recovered(decisions, found)
     texts, decisions = _read_texts(storage, decisions)
 
-    batches = cut_batches(decisions.planned, library.batch_size, library.max_batches)
-    folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(batches))
+    batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
+    folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))
     for batch in batches:
         lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
         write_batch(storage, folder.batch(batch.name), batch.objects, lines, listing.listed_at)
@@ -172,6 +195,7 @@ def make_plan(
         _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
         delete_objects(tables, model.name, deletions.uris, run_id=run_id, listed_at=listing.listed_at)
     plan = _summary(library, purpose, folder, listing, decisions, batches, deletions, recovered=len(found.recovered))
+    plan = replace(plan, notices=(*warnings, *plan.notices))
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
 
@@ -180,12 +204,23 @@ def _model(library: Library, options: PlanOptions) -> EmbeddingModel:
     if options.model is None or options.model == library.model:
         return library.embedding_model
     model = model_named(options.model)
-    if library.region not in model.regions:
+    if not library.is_served(model):
         raise ValueError(
             f"the parameter model, {model.name}, has no StartAsyncInvoke in {library.region}, the region of library "
-            f"{library.name}; it has in {', '.join(sorted(model.regions))}"
+            f"{library.name}; it has in {', '.join(library.regions_of(model))}"
         )
     return model
+
+
+def _most_batches(library: Library, model: EmbeddingModel, before: Plan | None) -> int:
+    """Return how many batches a plan may have: the two of a library that crosses share them.
+
+    The first may take half of them, since it can't know what the second needs, and the second takes what is left.
+    """
+    if before is not None:
+        return max(1, library.max_batches - len(before.batches))
+    crosses = len(library.models_of_run(model.name)) > 1
+    return max(1, library.max_batches // 2) if crosses else library.max_batches
 
 
 def _copy_ledger(tables: Tables, model_name: str, sources: Sequence[str], path: Path) -> None:
@@ -255,8 +290,9 @@ def _failed(planned: PlannedObject, reason: Reason) -> SettledObject:
     )
 
 
-def _plan_id(batches: Sequence[Batch]) -> str:
-    digest = hashlib.sha256()
+def _plan_id(model: EmbeddingModel, batches: Sequence[Batch]) -> str:
+    """Name a plan by its model and content: the empty plans of two models are two plans."""
+    digest = hashlib.sha256(model.name.encode())
     for batch in batches:
         digest.update(batch.name.encode())
         for one in batch.objects:

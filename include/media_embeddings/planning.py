@@ -213,7 +213,10 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
         last_modified=row.last_modified,
         media_type=MediaType(row.media_type),
     )
-    parameters = purpose.parameters[media.media_type]
+    parameters = purpose.parameters.get(media.media_type)
+    if parameters is None:
+        message = f"{purpose.model.name} embeds no {media.media_type}"
+        return _settle(row, Status.REJECTED, Reason(ReasonCode.UNSUPPORTED_MEDIA, message))
     key = embedding_key(purpose.tables, media, purpose.model.model_id, parameters)
     if (rejection := purpose.model.rejection(media)) is not None:
         return _settle(row, Status.REJECTED, rejection, key)

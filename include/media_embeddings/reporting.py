@@ -1,6 +1,8 @@
 """The balanced books of a run: every listed object stands in exactly one place, and the report says so or fails.
 
 ``listed + gone = unchanged + embedded + failed + rejected + quarantined + deferred + deleted + retained``
+
+A library that crosses to another model has books for each of the two; those of its own model stand at the top.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.crossing import Crossing
 from media_embeddings.library import Library
 from media_embeddings.listing import Listing
 from media_embeddings.planner import PLANNED, Plan
@@ -28,6 +31,17 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 100
 _PARALLEL_READS = 8
+# What is said of the run, and not of one of its models.
+_OF_THE_RUN = ("library", "run_id", "dry_run", "excluded", "models", "crossing")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """What a run has planned for one of its models."""
+
+    plan_uri: str
+    round_uris: tuple[str, ...] = ()
+    """The rounds of retries, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,10 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The run report, as it stands in ``report.json``."""
+    """The run report, as it stands in ``report.json``: the books of the library's model, and beside them those of each model.
+
+    ``balanced``, ``succeeded``, ``problems`` and ``notices`` are those of the whole run.
+    """
 
     library: str
     run_id: str
@@ -89,10 +106,24 @@ class Report:
     notices: tuple[str, ...]
     """What a person should know, though it failed nothing."""
     notes: tuple[ObjectNote, ...]
+    models: tuple[Report, ...] = ()
+    """Of a run with two models, the report of each by itself."""
+    crossing: Crossing | None = None
+    """How far the crossing to the next model is; None in a run with one model."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+        """Return plain JSON values; ``models`` holds the books of every model of the run by its name."""
+        value = asdict(replace(self, models=()))
+        value["models"] = {one.model: one._books() for one in self.models or (self,)}
+        if self.crossing is not None:
+            value["crossing"] |= {
+                name: getattr(self.crossing, name) for name in ("taken", "remaining", "has_caught_up")
+            }
+        return value
+
+    def _books(self) -> dict[str, Any]:
+        value = asdict(replace(self, models=()))
+        return {name: value[name] for name in value if name not in _OF_THE_RUN}
 
 
 def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *, max_failed_share: float) -> Report:
@@ -134,6 +165,29 @@ def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *,
         problems=tuple(problems),
         notices=plan.notices,
         notes=_notes(plan, results),
+    )
+
+
+def joined(report: Report, next_report: Report, *, is_whole: bool) -> Report:
+    """Return the report of a run with two models.
+
+    :param is_whole: whether the whole library was listed.
+    """
+    of_next = [one for one in next_report.problems if one not in report.problems]
+    return replace(
+        report,
+        balanced=report.balanced and next_report.balanced,
+        succeeded=report.succeeded and next_report.succeeded,
+        problems=(*report.problems, *(f"{next_report.model}: {one}" for one in of_next)),
+        notices=tuple(dict.fromkeys((*report.notices, *next_report.notices))),
+        models=(report, next_report),
+        crossing=Crossing.of_books(
+            (report.model, next_report.model),
+            report.totals,
+            next_report.totals,
+            next_report.listed,
+            is_whole=is_whole,
+        ),
     )
 
 
@@ -232,14 +286,28 @@ def report_run(
     listing: dict[str, Any],
     plan_uri: str,
     round_uris: Sequence[str] = (),
+    *,
+    next_model: PlannedModel | None = None,
+    problems: Sequence[str] = (),
 ) -> Report:
     """Balance the books of a run from what its tasks wrote, write the report, and log it.
 
     :param round_uris: the rounds of retries that were planned, in their order.
+    :param next_model: what was planned for the model that the library crosses to; None where nothing was.
+    :param problems: why else the run has failed.
     """
-    plan = Plan.read(storage, plan_uri)
-    results = _read_results(storage, plan, round_uris)
-    report = make_report(Listing.from_dict(listing), plan, results, max_failed_share=library.max_failed_share)
+    listed = Listing.from_dict(listing)
+
+    def books(planned: PlannedModel) -> Report:
+        plan = Plan.read(storage, planned.plan_uri)
+        results = _read_results(storage, plan, planned.round_uris)
+        return make_report(listed, plan, results, max_failed_share=library.max_failed_share)
+
+    report = books(PlannedModel(plan_uri, tuple(round_uris)))
+    if next_model is not None:
+        report = joined(report, books(next_model), is_whole=not listed.filtered)
+    if problems:
+        report = replace(report, succeeded=False, problems=(*report.problems, *problems))
     logger.info("%s", write_report(storage, folder, report))
     return report
 
@@ -291,24 +359,40 @@ def write_report(storage: Storage, folder: RunFolder, report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """Return the report for people."""
-    return "\n".join(
-        [
-            f"# Run report: library {report.library}, model {report.model}",
-            "",
-            f"Run `{report.run_id}`{' (dry run)' if report.dry_run else ''}{' (forced)' if report.force else ''}: "
-            + ("succeeded" if report.succeeded else "**failed**")
-            + f". {_headline(report)}",
-            "",
-            *_problem_lines(report),
-            *_books(report),
-            "",
-            f"listed {report.listed} + gone {report.gone} = "
-            + " + ".join(f"{status} {report.totals[status]}" for status in Status)
-            + (" (balanced)" if report.balanced else " (**does not balance**)"),
-            "",
-            *_note_lines(report),
-        ]
+    names = (
+        f"model {report.model}" if not report.models else "models " + " and ".join(one.model for one in report.models)
     )
+    run = f"Run `{report.run_id}`{' (dry run)' if report.dry_run else ''}{' (forced)' if report.force else ''}: " + (
+        "succeeded" if report.succeeded else "**failed**"
+    )
+    lines = [f"# Run report: library {report.library}, {names}", ""]
+    if not report.models:
+        lines += [f"{run}. {_headline(report)}", "", *_problem_lines(report), *_model_lines(report, "##")]
+    else:
+        lines += [f"{run}.", "", *_problem_lines(report), *_crossing_lines(report)]
+        for one in report.models:
+            lines += [f"## {one.model}", "", _headline(one), "", *_model_lines(one, "###")]
+    return "\n".join(lines)
+
+
+def _model_lines(report: Report, heading: str) -> Iterable[str]:
+    yield from _books(report)
+    yield ""
+    yield (
+        f"listed {report.listed} + gone {report.gone} = "
+        + " + ".join(f"{status} {report.totals[status]}" for status in Status)
+        + (" (balanced)" if report.balanced else " (**does not balance**)")
+    )
+    yield ""
+    yield from _note_lines(report, heading)
+
+
+def _crossing_lines(report: Report) -> Iterable[str]:
+    if report.crossing is not None:
+        yield f"## Crossing to {report.crossing.next_model}"
+        yield ""
+        yield from (f"- {sentence}" for sentence in report.crossing.sentences())
+        yield ""
 
 
 def _headline(report: Report) -> str:
@@ -350,15 +434,15 @@ def _row(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _note_lines(report: Report) -> Iterable[str]:
+def _note_lines(report: Report, heading: str) -> Iterable[str]:
     if report.reasons:
-        yield "## Reasons"
+        yield f"{heading} Reasons"
         yield ""
         for status, by_code in report.reasons.items():
             yield f"- {status}: " + ", ".join(f"{code} {number}" for code, number in by_code.items())
         yield ""
     if report.notes:
-        yield "## Objects"
+        yield f"{heading} Objects"
         yield ""
         yield from (f"- `{note.media_uri}` {note.status} ({note.reason_code}): {note.reason}" for note in report.notes)
         yield ""

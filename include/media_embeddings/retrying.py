@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 MOST_BATCHES = 10
 """The most batches of all rounds of a run together."""
+_MOST_OF_EACH_MODEL = 4
+"""Where a library crosses to another model, and has rounds for both."""
 _PARALLEL_READS = 8
 
 Counts = dict[str, dict[str, int]]
@@ -76,7 +78,8 @@ def plan_retries(
         failed = [one for several in pool.map(lambda each: _failed(storage, library, each), folders) for one in several]
     again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
     earlier = {one.planned.embedding_key: one for one in failed}
-    most = max(1, MOST_BATCHES // max(1, library.retries_in_run))
+    most_of_all_rounds = MOST_BATCHES if library.next_model is None else _MOST_OF_EACH_MODEL
+    most = max(1, most_of_all_rounds // max(1, library.retries_in_run))
     batches = cut_batches([one.planned for one in again.values()], library.batch_size, most)
     digest = hashlib.sha256("".join(one.request_id for batch in batches for one in batch.objects).encode())
     folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))

@@ -105,6 +105,8 @@ class Library:
             "sources": [self.prefix],
             "region": "us-east-1",
             "model": MODEL,
+            # AWS ends it on 2026-11-30; the simulator does not.
+            "model_lifecycle": "warn",
             "tables": self.tables,
             "work": f"s3://{_EMBEDDINGS}/{self.name}/work",
             "schedule": None,

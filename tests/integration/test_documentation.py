@@ -24,6 +24,7 @@ def demo_table(stack):
         sources=["s3://demo-media/library/"],
         region="us-east-1",
         model="marengo-2-7",
+        model_lifecycle="warn",
         tables="s3://demo-embeddings/tables",
         work="s3://demo-embeddings/work",
     )

@@ -143,6 +143,8 @@ def pipeline(stack, simulator) -> Pipeline:
         sources=[f"s3://media-{name}/library/"],
         region="us-east-1",
         model="marengo-2-7",
+        # AWS ends it on 2026-11-30; the simulator does not.
+        model_lifecycle="warn",
         tables=f"s3://vectors-{name}/tables",
         work=f"s3://vectors-{name}/work",
         list_lag_seconds=1.0,
