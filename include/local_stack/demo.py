@@ -1,4 +1,4 @@
-"""The demo: the whole project on this machine, from an empty directory to a table that can be queried."""
+"""The demo: the whole project on this machine, from an empty directory to tables that can be queried."""
 
 from __future__ import annotations
 
@@ -147,15 +147,15 @@ class Demo:
             return False
         self._progress.line()
         self._progress.line(markdown)
-        self._show_table(storage)
+        for name in self.library.models:
+            self._show_table(storage, self.library.embeddings_uri_of(name))
         self._say_where(airflow)
         self._progress.line(f"          All of this took {self._progress.seconds:.0f} s; `make demo-down` stops it.")
         if run.state != "success":
             self._explain_failure(airflow, run)
         return run.state == "success" and report["balanced"] is True
 
-    def _show_table(self, storage: Storage) -> None:
-        uri = self.library.embeddings_uri
+    def _show_table(self, storage: Storage, uri: str) -> None:
         if not DeltaTable.is_deltatable(uri, dict(storage.table_options)):
             self._progress.line(f"There is no table {uri} yet: nothing was embedded.")
             return

@@ -22,6 +22,8 @@ libraries:
     sources: [s3://demo-media/library/]
     region: us-east-1
     model: marengo-2-7
+    model_lifecycle: warn
+    next_model: marengo-3-0
     tables: s3://demo-embeddings/tables
     work: s3://demo-embeddings/work
     schedule: null
@@ -52,8 +54,10 @@ import importlib.util, json, os, pathlib, sys
 answer = {"command": sys.orig_argv, "found": importlib.util.find_spec("media_embeddings") is not None}
 (pathlib.Path(__file__).parent / f"{os.getpid()}.json").write_text(json.dumps(answer))
 """
-CONFIGURATION_LINE_OF_BROKEN = 20
-EMBEDDINGS = "s3://demo-embeddings/tables/embeddings/marengo-2-7"
+CONFIGURATION_LINE_OF_BROKEN = 22
+MODEL, NEXT_MODEL = "marengo-2-7", "marengo-3-0"
+EMBEDDINGS = f"s3://demo-embeddings/tables/embeddings/{MODEL}"
+NEXT_EMBEDDINGS = f"s3://demo-embeddings/tables/embeddings/{NEXT_MODEL}"
 
 
 @dataclass
@@ -87,7 +91,7 @@ class Project:
         }
         return DeltaTable(uri, storage_options=options)
 
-    def ledger(self, model: str = "marengo-2-7") -> dict[str, dict[str, Any]]:
+    def ledger(self, model: str = MODEL) -> dict[str, dict[str, Any]]:
         rows = self.table("s3://demo-embeddings/tables/media").to_pyarrow_dataset().to_table().to_pylist()
         return {row["media_uri"]: row for row in rows if row["model"] == model}
 

@@ -5,9 +5,18 @@ import json
 import pytest
 
 from local_stack.sample_library import BUCKET, PREFIX
-from tests.end_to_end.conftest import CONFIGURATION_LINE_OF_BROKEN, EMBEDDINGS
+from tests.end_to_end.conftest import (
+    CONFIGURATION_LINE_OF_BROKEN,
+    EMBEDDINGS,
+    MODEL,
+    NEXT_EMBEDDINGS,
+    NEXT_MODEL,
+)
 
-GROUP = ("embed.start_async_invoke", "embed.wait_for_async_invoke", "embed.merge_outputs")
+TASKS = ("start_async_invoke", "wait_for_async_invoke", "merge_outputs")
+GROUP = tuple(f"embed.{task}" for task in TASKS)
+NEXT_GROUP = tuple(f"embed_next_model.{task}" for task in TASKS)
+TABLES = ((MODEL, EMBEDDINGS, 1024), (NEXT_MODEL, NEXT_EMBEDDINGS, 512))
 
 
 @pytest.fixture(scope="module")
@@ -31,51 +40,65 @@ def test_the_right_libraries_have_a_dag_and_the_wrong_one_is_an_import_error(pro
 def test_every_object_of_the_sample_library_becomes_what_it_is_meant_to(project, first_night, expected):
     assert first_night.succeeded, first_night.describe()
     assert first_night.report["balanced"]
-    ledger = project.ledger()
-    assert {uri: (row["status"], row["reason_code"]) for uri, row in ledger.items()} == expected
+    for model in (MODEL, NEXT_MODEL):
+        ledger = project.ledger(model)
+        assert {uri: (row["status"], row["reason_code"]) for uri, row in ledger.items()} == expected, model
 
 
-def test_the_table_holds_all_rows_of_every_embedded_object(project, first_night, expected):
-    rows = project.table(EMBEDDINGS).to_pyarrow_dataset().to_table().to_pylist()
+@pytest.mark.parametrize(("model", "table", "dimension"), TABLES, ids=[model for model, *_ in TABLES])
+def test_the_tables_hold_all_rows_of_every_embedded_object(project, first_night, expected, model, table, dimension):
+    rows = project.table(table).to_pyarrow_dataset().to_table().to_pylist()
 
     assert {row["media_uri"] for row in rows} == {uri for uri, (status, _) in expected.items() if status == "embedded"}
-    assert all(len(row["embedding"]) == 1024 for row in rows)
+    assert all(len(row["embedding"]) == dimension for row in rows)
     keys = [(row["media_uri"], row["segment_index"]) for row in rows]
     assert len(set(keys)) == len(keys)
-    segments = {uri: row["segments"] for uri, row in project.ledger().items() if row["segments"]}
+    segments = {uri: row["segments"] for uri, row in project.ledger(model).items() if row["segments"]}
     assert segments == {uri: sum(row["media_uri"] == uri for row in rows) for uri in segments}
 
 
 def test_each_accepted_job_was_charged_once(project, first_night):
     charges = project.charges()
+    books = first_night.report["models"].values()
 
-    assert len(charges) == len(set(charges)) == first_night.report["submitted"]
+    assert len(charges) == len(set(charges)) == sum(one["submitted"] for one in books)
+
+
+def test_the_first_night_takes_the_library_across_and_says_what_to_do_next(project, first_night):
+    report = first_night.report
+
+    assert set(report["models"]) == {MODEL, NEXT_MODEL}
+    assert all(one["balanced"] for one in report["models"].values())
+    assert report["crossing"]["has_caught_up"]
+    log = project.airflow.api.log("embed_media", first_night.dag_run.run_id, "report")
+    assert f"{NEXT_MODEL} has caught up" in log
 
 
 def test_a_run_has_few_task_instances_and_they_are_labelled_by_batch(first_night):
-    batches = first_night.report["batches"]
+    batches = sum(one["batches"] for one in first_night.report["models"].values())
 
     # The tasks of a round of retries that has nothing to do are there once, skipped.
-    assert len(first_night.instances) <= 5 + 3 + 3 * batches
-    for task_id in GROUP:
+    assert len(first_night.instances) <= 8 + 2 * 3 + 3 * batches
+    for task_id in (*GROUP, *NEXT_GROUP):
         assert first_night.labels(task_id) == {"video-001", "audio-001", "image-001", "text-001"}
 
 
 def test_no_xcom_is_large(project, first_night):
     for one in first_night.instances:
-        if one.task_id in {"list_media", "plan", *GROUP, "report"}:
+        if one.task_id in {"list_media", "plan", "plan_next_model", *GROUP, *NEXT_GROUP, "report"}:
             value = project.airflow.api.xcom(
                 "embed_media", first_night.dag_run.run_id, one.task_id, map_index=one.map_index
             )
             assert len(json.dumps(value)) < 65_536
 
 
-def test_the_table_is_announced_as_an_asset_with_what_was_added(project, first_night):
+def test_each_table_is_announced_as_an_asset_with_what_was_added(project, first_night):
     events = project.airflow.api.request("GET", "/assets/events").json()["asset_events"]
-    (event,) = [one for one in events if one["extra"].get("run_id") == first_night.dag_run.run_id]
+    of_the_run = [one for one in events if one["extra"].get("run_id") == first_night.dag_run.run_id]
 
-    assert event["uri"] == EMBEDDINGS
-    assert event["extra"]["objects"] == first_night.report["totals"]["embedded"]
+    assert {one["uri"]: one["extra"]["objects"] for one in of_the_run} == {
+        table: first_night.report["models"][model]["totals"]["embedded"] for model, table, _ in TABLES
+    }
 
 
 def test_the_start_task_links_to_the_outputs_in_the_s3_console(project, first_night):
@@ -106,15 +129,15 @@ def test_every_process_of_airflow_can_import_the_domain(project, first_night):
 
 
 def test_the_second_night_submits_nothing_and_commits_nothing(project, first_night):
-    charges, version = project.charges(), project.table(EMBEDDINGS).version()
+    charges, versions = project.charges(), [project.table(table).version() for _, table, _ in TABLES]
     second = project.run()
 
     assert second.succeeded, second.describe()
     assert project.charges() == charges
-    assert project.table(EMBEDDINGS).version() == version
+    assert [project.table(table).version() for _, table, _ in TABLES] == versions
     assert second.report["totals"]["unchanged"] == first_night.report["totals"]["embedded"]
     assert second.report["totals"]["embedded"] == 0
-    assert second.states("announce_table") == ["skipped"]
+    assert second.states("announce_table") == second.states("announce_table_next_model") == ["skipped"]
     assert "nothing was submitted" in project.airflow.api.log("embed_media", second.dag_run.run_id, "report")
 
 
@@ -133,7 +156,7 @@ def test_the_third_night_embeds_what_was_changed_added_and_mended_and_names_what
     third = project.run()
 
     assert third.succeeded, third.describe()
-    assert third.report["totals"]["embedded"] == 3
+    assert [one["totals"]["embedded"] for one in third.report["models"].values()] == [3, 3]
     ledger = project.ledger()
     assert ledger[f"s3://{BUCKET}/{PREFIX}{rocket}"]["reason_code"] in {"corrupt", "unsupported_media"}
     assert ledger[f"s3://{BUCKET}/{PREFIX}broken/upload that broke off.mp4"]["status"] == "embedded"
@@ -141,6 +164,9 @@ def test_the_third_night_embeds_what_was_changed_added_and_mended_and_names_what
     astronaut = next(row for row in after if row["media_uri"].endswith("astronaut.png"))
     replaced = next(row for row in after if row["media_uri"].endswith(cat))
     assert replaced["embedding"] == astronaut["embedding"]
+    of_next = project.table(NEXT_EMBEDDINGS).to_pyarrow_dataset().to_table().to_pylist()
+    vectors = {row["media_uri"]: row["embedding"] for row in of_next}
+    assert vectors[replaced["media_uri"]] == vectors[astronaut["media_uri"]]
     untouched = [row for row in before if not row["media_uri"].endswith(cat)]
     assert [row for row in untouched if row not in after] == []
 
@@ -156,11 +182,15 @@ def test_a_manual_run_takes_its_parameters(project, first_night):
     assert limited.succeeded
     assert limited.report["totals"]["embedded"] == 1
     assert limited.report["totals"]["deferred"] == 1
+    # The library's own model has taken all of the limit.
+    assert limited.report["models"][NEXT_MODEL]["totals"]["deferred"] == 2
 
-    narrowed = project.run(prefix=f"s3://{BUCKET}/{PREFIX}descriptions/", model="marengo-3-0")
-    assert narrowed.succeeded
-    assert narrowed.report["model"] == "marengo-3-0"
-    assert narrowed.report["totals"]["embedded"] == narrowed.report["listed"]
+    narrowed = project.run(prefix=f"s3://{BUCKET}/{PREFIX}descriptions/", model=NEXT_MODEL)
+    assert narrowed.succeeded, narrowed.describe()
+    assert narrowed.report["model"] == NEXT_MODEL
+    assert narrowed.report["totals"]["embedded"] == 2
+    assert narrowed.report["totals"]["embedded"] + narrowed.report["totals"]["unchanged"] == narrowed.report["listed"]
+    assert narrowed.states("plan_next_model") == narrowed.states(NEXT_GROUP[0]) == ["skipped"]
 
 
 def test_a_run_whose_requests_are_all_refused_fails_in_its_report_and_nowhere_else(project):
@@ -199,7 +229,7 @@ def test_a_run_survives_that_the_triggerer_is_killed_while_it_waits(project):
         project.put("descriptions/slow.txt", b"A slow red train.")
         charges = len(project.charges())
         run_id = project.airflow.api.trigger("embed_media", run_id="killed")
-        wait_until(lambda: len(project.charges()) == charges + 1, seconds=60, what="the job was submitted")
+        wait_until(lambda: len(project.charges()) > charges, seconds=60, what="a job was submitted")
         project.airflow.kill_part("triggerer")
         project.airflow.start_part("triggerer")
         run = project.airflow.api.wait_for_run("embed_media", run_id, seconds=180)
@@ -207,5 +237,6 @@ def test_a_run_survives_that_the_triggerer_is_killed_while_it_waits(project):
         project.simulator.settings(seconds_per_job=1.0)
 
     assert run.state == "success", project.airflow.api.describe("embed_media", run_id)
-    assert len(project.charges()) == charges + 1
-    assert project.ledger()[f"s3://{BUCKET}/{PREFIX}descriptions/slow.txt"]["status"] == "embedded"
+    assert len(project.charges()) == charges + 2
+    for model in (MODEL, NEXT_MODEL):
+        assert project.ledger(model)[f"s3://{BUCKET}/{PREFIX}descriptions/slow.txt"]["status"] == "embedded"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boto3
@@ -21,7 +21,7 @@ from media_embeddings.listing import list_media
 from media_embeddings.merging import merge_batch
 from media_embeddings.models import model_named
 from media_embeddings.planner import Plan, PlanOptions, make_plan
-from media_embeddings.reporting import Report, report_run
+from media_embeddings.reporting import PlannedModel, Report, report_run
 from media_embeddings.retrying import plan_retries
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import Storage
@@ -79,8 +79,22 @@ class Pipeline:
         folder = RunFolder(self.library.work, self.library.name, run_id)
         listing = list_media(self.storage, self.library, folder.listing_uri, prefix=prefix, media_types=media_types)
         self._interrupt("list_media")
-        plan, plan_uri = make_plan(self.storage, self.library, run_id, listing, PlanOptions(**options))
+        given = PlanOptions(**options)
+        plan, plan_uri = make_plan(self.storage, self.library, run_id, listing, given)
         self._interrupt("plan")
+        plans = [(plan, plan_uri)]
+        for name in self.library.models_of_run(given.model)[1:]:
+            of_next = replace(given, model=name)
+            plans.append(make_plan(self.storage, self.library, run_id, listing, of_next, before=plan))
+            self._interrupt("plan_next_model")
+        planned, *others = [PlannedModel(uri, self._embed(made, uri)) for made, uri in plans]
+        return report_run(
+            *(self.storage, self.library, folder, listing.as_dict(), planned.plan_uri, planned.round_uris),
+            next_model=others[0] if others else None,
+        )
+
+    def _embed(self, plan: Plan, plan_uri: str) -> tuple[str, ...]:
+        """Embed what was planned, and again what failed; return the rounds of retries."""
         for manifest_uri in plan.manifests:
             self.embed(plan, manifest_uri)
         rounds: list[str] = []
@@ -89,7 +103,7 @@ class Pipeline:
             rounds.append(uri)
             for manifest_uri in made.manifests:
                 self.embed(plan, manifest_uri)
-        return report_run(self.storage, self.library, folder, listing.as_dict(), plan_uri, rounds)
+        return tuple(rounds)
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:
         clients = shared_clients(AwsParameters(aws_conn_id=None, region_name=self.library.region))

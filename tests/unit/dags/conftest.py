@@ -19,6 +19,21 @@ def dag_bag():
     return DagBag(ROOT / "dags")
 
 
+@pytest.fixture(scope="session")
+def single_dag_bag(tmp_path_factory):
+    """Give the DAGs of a library that embeds with one model."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    configuration = tmp_path_factory.mktemp("single") / "libraries.yaml"
+    configuration.write_text(
+        "libraries:\n  films: {sources: [s3://films/raw/], region: us-east-1, model: marengo-3-0, "
+        "tables: s3://vectors/tables, work: s3://vectors/work}\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDIA_EMBEDDINGS_CONFIG", str(configuration))
+        return DagBag(ROOT / "dags")
+
+
 @pytest.fixture
 def parse(tmp_path):
     """Give a function that parses the DAGs in a process of their own and returns what it prints."""

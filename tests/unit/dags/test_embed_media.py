@@ -4,7 +4,6 @@ import pytest
 
 TASKS = ["start_async_invoke", "wait_for_async_invoke", "merge_outputs"]
 GROUP = [f"embed.{task}" for task in TASKS]
-RETRY = [f"retry_1.{task}" for task in TASKS]
 
 
 @pytest.fixture
@@ -13,41 +12,86 @@ def dag(dag_bag):
     return dag_bag.dags["embed_media"]
 
 
-def test_the_tasks_follow_each_other(dag):
+@pytest.fixture
+def single(single_dag_bag):
+    """Give the DAG of a library that embeds with one model; that of the demo crosses to another."""
+    assert single_dag_bag.import_errors == {}
+    return single_dag_bag.dags["embed_media"]
+
+
+def chain(dag, part=""):
+    """Return the tasks that embed with one model, in their order, after what was planned for it."""
+    groups = [[f"{group}{part}.{task}" for task in TASKS] for group in ("embed", "retry_1")]
+    return [*groups[0], f"plan_retries_1{part}", *groups[1], f"announce_table{part}"]
+
+
+def assert_follows(dag, part=""):
     def downstream(task_id):
         return dag.task_dict[task_id].downstream_task_ids
 
-    assert downstream("list_media") == {"plan"}
-    # Every task of a mapped group expands over what plan returns.
-    assert downstream("plan") == set(GROUP)
-    assert downstream(GROUP[0]) == {GROUP[1]}
-    assert downstream(GROUP[1]) == {GROUP[2]}
-    assert downstream(GROUP[2]) == {"plan_retries_1"}
-    assert downstream("plan_retries_1") == set(RETRY)
-    assert downstream(RETRY[0]) == {RETRY[1]}
-    assert downstream(RETRY[1]) == {RETRY[2]}
-    assert downstream(RETRY[2]) == {"announce_table"}
-    assert downstream("announce_table") == {"report"}
-    assert downstream("report") == set()
+    embed, retry, announce = chain(dag, part)[:3], chain(dag, part)[4:7], f"announce_table{part}"
+    # Every task of a mapped group expands over what its plan returns.
+    assert downstream(f"plan{part}") >= set(embed)
+    assert downstream(embed[0]) == {embed[1]}
+    assert downstream(embed[1]) == {embed[2]}
+    assert downstream(embed[2]) == {f"plan_retries_1{part}"}
+    assert downstream(f"plan_retries_1{part}") == set(retry)
+    assert downstream(retry[0]) == {retry[1]}
+    assert downstream(retry[1]) == {retry[2]}
+    assert downstream(retry[2]) == {announce}
+    assert downstream(announce) == {"report"}
+
+
+def test_the_tasks_follow_each_other(single):
+    assert single.task_dict["list_media"].downstream_task_ids == {"plan"}
+    assert single.task_dict["plan"].downstream_task_ids == set(GROUP)
+    assert_follows(single)
+    assert set(single.task_dict) == {"list_media", "plan", *chain(single), "report"}
+
+
+def test_a_library_that_crosses_has_the_same_tasks_for_its_next_model_after_the_plan_of_its_own(dag):
+    assert dag.task_dict["list_media"].downstream_task_ids == {"plan", "plan_next_model"}
+    assert dag.task_dict["plan"].downstream_task_ids == {"plan_next_model", *GROUP}
+    assert_follows(dag)
+    assert_follows(dag, "_next_model")
+    both = [*chain(dag), *chain(dag, "_next_model")]
+    assert set(dag.task_dict) == {"list_media", "plan", "plan_next_model", *both, "report"}
 
 
 def test_a_failed_task_stops_nothing_that_can_still_be_done_and_only_the_report_decides_the_run(dag):
     rules = {task_id: task.trigger_rule.value for task_id, task in dag.task_dict.items()}
+    last = ["wait_for_async_invoke", "merge_outputs"]
 
-    assert rules == {
-        "list_media": "all_success",
-        "plan": "all_success",
-        "embed.start_async_invoke": "all_success",
-        "embed.wait_for_async_invoke": "all_done",
-        "embed.merge_outputs": "all_done",
-        "plan_retries_1": "all_done",
-        "retry_1.start_async_invoke": "all_success",
-        "retry_1.wait_for_async_invoke": "all_done",
-        "retry_1.merge_outputs": "all_done",
-        "announce_table": "all_done",
-        "report": "all_done",
-    }
+    for part in ("", "_next_model"):
+        assert {task_id for task_id in chain(dag, part) if rules[task_id] == "all_success"} == {
+            f"embed{part}.start_async_invoke",
+            f"retry_1{part}.start_async_invoke",
+        }
+        assert {rules[f"{group}{part}.{task}"] for group in ("embed", "retry_1") for task in last} == {"all_done"}
+    assert {rules[task_id] for task_id in ("list_media", "plan", "plan_next_model")} == {"all_success"}
+    assert rules["report"] == "all_done"
     assert [task.task_id for task in dag.leaves] == ["report"]
+
+
+def test_each_model_is_started_merged_and_submitted_under_its_own_name_whatever_the_run_parameter_says(dag):
+    context = {"params": {"model": "marengo-2-7"}} | dag.user_defined_macros
+    for part, model_id, name in (
+        ("", "twelvelabs.marengo-embed-2-7-v1:0", "marengo-2-7"),
+        ("_next_model", "twelvelabs.marengo-embed-3-0-v1:0", "marengo-3-0"),
+    ):
+        start = dag.task_dict[f"embed{part}.start_async_invoke"]
+        merge = dag.task_dict[f"embed{part}.merge_outputs"]
+        rendered = {
+            name: dag.get_template_env().from_string(template).render(context)
+            for name, template in {
+                "model_id": start.model_id,
+                "submitter": start.submitter_uri,
+                "merged": merge.op_kwargs["model"],
+            }.items()
+        }
+        assert rendered["model_id"] == model_id
+        assert rendered["submitter"].endswith(f"/submitters/us-east-1/{name}")
+        assert rendered["merged"] == name
 
 
 def test_it_runs_every_night_once_at_a_time_and_never_catches_up(dag):
@@ -78,9 +122,15 @@ for name in ("embed_media", "embed_media_soon"):
 
 
 def test_people_find_what_it_does_and_what_to_do_when_it_fails(dag):
-    assert {"media-embeddings", "library:demo", "model:marengo-2-7"} <= set(dag.tags)
+    assert {"media-embeddings", "library:demo", "model:marengo-2-7", "model:marengo-3-0"} <= set(dag.tags)
     assert "When it fails" in dag.doc_md
     assert "s3://demo-media/library/" in dag.doc_md
+    assert "crosses to `marengo-3-0`" in dag.doc_md
+
+
+def test_a_library_with_one_model_says_nothing_of_crossing(single):
+    assert "cross" not in single.doc_md
+    assert {tag for tag in single.tags if tag.startswith("model:")} == {"model:marengo-3-0"}
 
 
 def test_the_trigger_form_has_the_librarys_defaults(dag):
@@ -119,10 +169,12 @@ def test_every_batch_is_submitted_by_the_one_submitter_of_the_model_and_region(d
     assert arguments["intents_uri"].endswith("/tables/intents")
 
 
-def test_the_table_is_an_outlet_asset(dag):
+def test_each_table_is_the_outlet_of_the_task_that_announces_it(dag):
     (asset,) = dag.task_dict["announce_table"].outlets
+    (of_next,) = dag.task_dict["announce_table_next_model"].outlets
 
     assert asset.uri == "s3://demo-embeddings/tables/embeddings/marengo-2-7"
+    assert of_next.uri == "s3://demo-embeddings/tables/embeddings/marengo-3-0"
 
 
 def test_parsing_imports_nothing_heavy(parse):

@@ -74,7 +74,7 @@ def outcome(
         else {folder.report_uri: json.dumps(report).encode(), folder.report_markdown_uri: b"# Report"}
     )
     monkeypatch.setattr(demo, "_storage", lambda: FakeStorage(objects))
-    monkeypatch.setattr(demo, "_show_table", lambda _storage: None)
+    monkeypatch.setattr(demo, "_show_table", lambda _storage, uri: demo._progress.line(f"table {uri}"))
     return demo._show_outcome(airflow, DagRun(RUN.dag_id, RUN.run_id, run_state, None, None))
 
 
@@ -85,6 +85,15 @@ def test_the_demo_is_good_only_if_the_run_succeeded_and_its_books_balance(
     demo: Demo, airflow: Any, monkeypatch: pytest.MonkeyPatch, run_state: str, balanced: bool, good: bool
 ) -> None:
     assert outcome(demo, airflow, monkeypatch, run_state, {"balanced": balanced}) is good
+
+
+def test_the_tables_of_both_models_are_shown(
+    demo: Demo, airflow: Any, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
+) -> None:
+    outcome(demo, airflow, monkeypatch, "success", {"balanced": True})
+
+    for model in ("marengo-2-7", "marengo-3-0"):
+        assert f"table s3://demo-embeddings/tables/embeddings/{model}" in said.getvalue()
 
 
 def test_a_run_without_a_report_is_explained(

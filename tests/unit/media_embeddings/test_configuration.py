@@ -10,6 +10,8 @@ from media_embeddings.configuration import (
     configuration_path,
     load_configuration,
 )
+from media_embeddings.media import MediaType
+from media_embeddings.models import model_named
 
 RIGHT = """\
 libraries:
@@ -203,6 +205,27 @@ WRONG = [
         "stands twice",
     ),
     ("model: marengo-2-7", "model: marengo-2-7\n    name: films", 6, "libraries.films.name", "its key below"),
+    *(
+        ("model: marengo-2-7", f"model: marengo-2-7\n    {more}", line, f"libraries.films.{key}", allowed)
+        for more, line, key, allowed in (
+            ("next_model: marengo-9", 6, "next_model", "there are marengo-2-7"),
+            ("next_model: marengo-2-7", 6, "next_model", "name another one"),
+            ("next_model_parameters: {text: {}}", 6, "next_model_parameters", "next_model, which is not set"),
+            (
+                "next_model: marengo-3-0\n    next_model_parameters:\n      video:\n        minClipSec: 3",
+                9,
+                "next_model_parameters.video.minClipSec",
+                "https://",
+            ),
+            ("search_model: marengo-3-0", 6, "search_model", "must be marengo-2-7,"),
+            ("search_model: marengo-9", 6, "search_model", "there are marengo-2-7"),
+            ("model_lifecycle: ignore", 6, "model_lifecycle", "'refuse' or 'warn'"),
+            ("model_regions: {marengo-9: [us-west-2]}", 6, "model_regions", "there are marengo-2-7"),
+            ("model_regions: {marengo-2-7: [Seoul]}", 6, "model_regions.marengo-2-7.0", "pattern"),
+            ("invoke_model_ids: {marengo-9: x}", 6, "invoke_model_ids", "there are marengo-2-7"),
+            ("invoke_model_ids: {marengo-2-7: 'a b'}", 6, "invoke_model_ids.marengo-2-7", "pattern"),
+        )
+    ),
 ]
 
 
@@ -296,3 +319,78 @@ def test_libraries_of_other_regions_have_submitters_of_their_own(write):
 def test_deletions_are_on_off_or_reported_although_yaml_has_other_ideas_of_on_and_off(write, word):
     (library,) = load_configuration(write(RIGHT + f"    deletions: {word}\n")).libraries
     assert library.deletions == word.strip('"')
+
+
+def configured(write, more, region="us-east-1"):
+    (library,) = load_configuration(write(RIGHT.replace("us-east-1", region) + more)).libraries
+    return library
+
+
+def test_without_a_next_model_a_library_embeds_with_its_own_and_searches_it(write):
+    library = configured(write, "")
+
+    assert (library.models, library.searched_model.name) == (("marengo-2-7",), "marengo-2-7")
+    assert library.model_lifecycle == "refuse"
+
+
+def test_a_library_that_crosses_embeds_with_both_and_each_has_its_own_parameters_and_table(write):
+    library = configured(
+        write,
+        """\
+    next_model: marengo-3-0
+    model_parameters: {video: {minClipSec: 2}}
+    next_model_parameters: {video: {embeddingScope: [clip]}}
+""",
+    )
+
+    assert library.models == ("marengo-2-7", "marengo-3-0")
+    assert library.parameters(MediaType.VIDEO)["minClipSec"] == 2
+    assert library.parameters(MediaType.VIDEO, model_named("marengo-3-0"))["embeddingScope"] == ["clip"]
+    assert library.embeddings_uri_of("marengo-3-0") == "s3://vectors/tables/embeddings/marengo-3-0"
+    assert library.searched_model.name == "marengo-2-7"
+
+
+def test_search_can_be_switched_to_the_next_model(write):
+    library = configured(write, "    next_model: marengo-3-0\n    search_model: marengo-3-0\n")
+
+    assert library.searched_model.name == "marengo-3-0"
+
+
+def test_a_run_embeds_with_both_models_unless_its_parameter_names_another_one(write):
+    library = configured(write, "    next_model: marengo-3-0\n")
+
+    assert library.models_of_run() == library.models_of_run("marengo-2-7") == ("marengo-2-7", "marengo-3-0")
+    assert library.models_of_run("marengo-3-0") == ("marengo-3-0",)
+
+
+def test_a_next_model_that_does_not_serve_the_region_is_refused_by_its_own_key(write):
+    path = write(
+        RIGHT.replace("us-east-1", "ap-northeast-2").replace("marengo-2-7", "marengo-3-0")
+        + "    next_model: marengo-2-7\n"
+    )
+    (error,) = load_configuration(path).errors
+
+    assert error.key == "libraries.films.next_model"
+    assert "has no StartAsyncInvoke in ap-northeast-2; it has in eu-west-1, us-east-1; model_regions adds" in str(error)
+
+
+def test_regions_that_only_older_documents_list_can_be_added(write):
+    library = configured(
+        write,
+        """\
+    model_regions: {marengo-2-7: [ap-northeast-2]}
+    invoke_model_ids: {marengo-2-7: "apac.twelvelabs.marengo-embed-2-7-v1:0"}
+""",
+        region="ap-northeast-2",
+    )
+    model = model_named("marengo-2-7")
+
+    assert library.is_served(model)
+    assert library.regions_of(model) == ("ap-northeast-2", "eu-west-1", "us-east-1")
+    assert library.invoke_model_id(model) == "apac.twelvelabs.marengo-embed-2-7-v1:0"
+
+
+def test_the_id_for_invoke_model_is_the_models_own_unless_it_is_set(write):
+    model = model_named("marengo-2-7")
+
+    assert configured(write, "").invoke_model_id(model) == model.invoke_model_id("us-east-1")

@@ -169,6 +169,17 @@ def test_a_suffix_that_tells_no_media_type_is_rejected_and_is_news_once():
     assert not again.is_news
 
 
+def test_media_of_a_type_that_the_model_does_not_embed_are_rejected_and_are_news_once():
+    purpose = replace(PURPOSE, parameters={name: of for name, of in PARAMETERS.items() if name is not MediaType.VIDEO})
+    [first] = decide(listing(Listed()), ledger(), purpose).settled
+    known = Listed().known_as("rejected", "unsupported_media", parameters=None)
+    [second] = decide(listing(Listed()), ledger(known), purpose).settled
+
+    assert (first.status, first.reason.code) == (Status.REJECTED, ReasonCode.UNSUPPORTED_MEDIA)
+    assert first.reason.message == "marengo-2-7 embeds no video"
+    assert (first.is_news, second.is_news) == (True, False)
+
+
 def test_limits_that_the_listing_tells_reject_before_money_is_spent():
     large = Listed("a.png", MediaType.IMAGE, size_bytes=6_000_000)
     empty = Listed("b.mp4", size_bytes=0)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from media_embeddings.listing import Listing
 from media_embeddings.planner import PLANNED, Plan
 from media_embeddings.planning import Status
-from media_embeddings.reporting import BatchResult, ObjectNote, as_markdown, make_report
+from media_embeddings.reporting import BatchResult, ObjectNote, as_markdown, joined, make_report
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LISTING = Listing(uri="s3://b/l", objects=10, excluded=0, by_media_type={"video": 10}, filtered=False, listed_at=NOON)
@@ -127,3 +128,73 @@ def test_the_books_balance_whatever_became_of_the_batches(batches, unchanged, go
 
     assert made.balanced
     assert all(count >= 0 for count in made.totals.values())
+
+
+NEXT = replace(PLAN, model="marengo-3-0", plan_id="q", counts={"video": {"unchanged": 3, PLANNED: 2, "deferred": 5}})
+
+
+def crossed(plan=PLAN, next_plan=NEXT, next_results=None, *, is_whole=True):
+    results = [result(embedded=2)] if next_results is None else next_results
+    return joined(report(plan, [result(embedded=4)]), report(next_plan, results), is_whole=is_whole)
+
+
+def test_a_run_with_two_models_has_balanced_books_of_each_and_those_of_the_librarys_model_on_top():
+    made = crossed()
+    value = made.as_dict()
+
+    assert made.balanced
+    assert made.succeeded
+    assert (value["model"], value["totals"]["embedded"], value["totals"]["unchanged"]) == ("marengo-2-7", 4, 6)
+    assert {name: books["totals"]["embedded"] for name, books in value["models"].items()} == {
+        "marengo-2-7": 4,
+        "marengo-3-0": 2,
+    }
+    assert all(sum(books["totals"].values()) == books["listed"] + books["gone"] for books in value["models"].values())
+    assert value["crossing"]["embedded"] == 5
+    assert value["crossing"]["remaining"] == 5
+    assert value["crossing"]["has_caught_up"] is False
+    json.dumps(value)
+
+
+def test_a_run_with_one_model_has_its_books_by_name_as_well_and_no_crossing():
+    value = report(results=[result(embedded=4)]).as_dict()
+
+    assert set(value["models"]) == {"marengo-2-7"}
+    assert value["models"]["marengo-2-7"]["totals"] == value["totals"]
+    assert value["crossing"] is None
+
+
+def test_people_read_a_section_for_each_model_and_how_far_the_crossing_is():
+    text = as_markdown(crossed())
+
+    assert text.startswith("# Run report: library films, models marengo-2-7 and marengo-3-0")
+    assert "## Crossing to marengo-3-0" in text
+    assert "has 5 of the 10 objects that it takes (50%); 5 remain." in text
+    for model, books in (("marengo-2-7", "unchanged 6 + embedded 4"), ("marengo-3-0", "unchanged 3 + embedded 2")):
+        section = text.partition(f"## {model}\n")[2]
+        assert f"listed 10 + gone 0 = {books}" in section
+
+
+def test_a_failure_of_the_next_model_fails_the_run_under_its_name_and_leaves_the_other_books_as_they_are():
+    made = crossed(next_results=[BatchResult("video-001", {"video": {"failed": 2}})])
+
+    assert not made.succeeded
+    (problem,) = made.problems
+    assert problem.startswith("marengo-3-0: none of 2 attempted objects was embedded")
+    value = made.as_dict()["models"]
+    assert (value["marengo-2-7"]["succeeded"], value["marengo-3-0"]["succeeded"]) == (True, False)
+
+
+def test_what_is_said_of_the_listing_is_said_once():
+    same = {"notices": ("the inventory may be limited",), "problems": ("s3://x/: access is denied",)}
+    made = crossed(replace(PLAN, **same), replace(NEXT, **same))
+
+    assert made.notices == ("the inventory may be limited",)
+    assert made.problems == ("s3://x/: access is denied",)
+
+
+def test_books_of_the_next_model_that_do_not_balance_fail_the_run():
+    made = crossed(next_plan=replace(NEXT, gone=1))
+
+    assert not made.balanced
+    assert not made.succeeded
