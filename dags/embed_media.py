@@ -92,13 +92,14 @@ def _params(library: Library) -> dict[str, Param]:
             type="string",
             enum=list(model_names()),
             title="Model",
-            description="Another model writes into a table of its own: the vectors of two models can't be compared.",
+            description="Another model writes into a table of its own: the vectors of two models can't be compared. Nothing "
+            "is embedded with the library's next_model then.",
         ),
         "force": Param(
             False,
             type="boolean",
             title="Force",
-            description="Embed again what is already embedded. This is paid for again.",
+            description="Embed again what is already embedded, with this model alone. This is paid for again.",
         ),
         "retry_failed": Param(
             False,
@@ -322,7 +323,9 @@ def _announce_table(library: Library, part: _Part) -> None:
     if not part.suffix and context["params"]["model"] != library.model:
         raise AirflowSkipException("the run wrote into the table of another model than the library's")
     planned = _planned(library, part)
-    committed = committed_by(_storage(library), planned.plan_uri, planned.round_uris) if planned else None
+    if planned is None:
+        raise AirflowSkipException("nothing was planned for the table")
+    committed = committed_by(_storage(library), planned.plan_uri, planned.round_uris)
     if committed is None:
         raise AirflowSkipException("no row was committed to the table")
     context["outlet_events"][part.asset].extra = {"run_id": context["run_id"], **committed}

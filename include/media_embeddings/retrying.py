@@ -78,9 +78,7 @@ def plan_retries(
         failed = [one for several in pool.map(lambda each: _failed(storage, library, each), folders) for one in several]
     again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
     earlier = {one.planned.embedding_key: one for one in failed}
-    most_of_all_rounds = MOST_BATCHES if library.next_model is None else _MOST_OF_EACH_MODEL
-    most = max(1, most_of_all_rounds // max(1, library.retries_in_run))
-    batches = cut_batches([one.planned for one in again.values()], library.batch_size, most)
+    batches = cut_batches([one.planned for one in again.values()], library.batch_size, most_batches_of_a_round(library))
     digest = hashlib.sha256("".join(one.request_id for batch in batches for one in batch.objects).encode())
     folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))
     for batch in batches:
@@ -94,6 +92,12 @@ def plan_retries(
     storage.write_json(folder.plan_uri, asdict(made))
     logger.info("round %d: %d of the objects that failed are tried again", number, len(failed))
     return made, folder.plan_uri
+
+
+def most_batches_of_a_round(library: Library) -> int:
+    """Return how many batches one round of one model has at most; but each media type has at least one."""
+    most = MOST_BATCHES if library.next_model is None else _MOST_OF_EACH_MODEL
+    return max(1, most // max(1, library.retries_in_run))
 
 
 def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Failed]:

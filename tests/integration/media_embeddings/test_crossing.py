@@ -205,3 +205,12 @@ def test_a_legacy_model_is_warned_of_in_plan_and_log_and_one_that_has_ended_plan
         planned(date(2026, 11, 30), "after")
     library.configure(model_lifecycle="warn")
     assert "31 days ago" in planned(date(2026, 12, 31), "extended").notices[0]
+
+
+def test_after_the_end_of_its_model_a_library_that_says_so_goes_on_with_both(library, monkeypatch):
+    monkeypatch.setattr("media_embeddings.model_lifecycle.utc_today", lambda: date(2027, 1, 15))
+    report = library.run()
+
+    assert report.succeeded
+    assert rows_of(library, OLD) == rows_of(library, NEW) == KEYS
+    assert len([one for one in report.notices if "model_lifecycle: warn" in one]) == 1

@@ -68,7 +68,7 @@ def test_if_too_many_would_go_nothing_is_deleted_and_the_run_says_so(library):
         library.delete(name)
     report = library.run()
     assert (report.succeeded, report.totals[Status.DELETED], report.totals[Status.RETAINED]) == (True, 0, 3)
-    assert "3 of 4 objects are no longer in the sources" in report.notices[0]
+    assert "3 of 4 objects are no longer in the sources" in report.notices[-1]
     assert len(library.rows()) == 4
 
 
@@ -76,7 +76,8 @@ def test_without_being_told_to_it_only_reports(library):
     library.configure(deletions="report")
     library.delete("a.png")
     report = library.run()
-    assert (report.totals[Status.RETAINED], len(report.notices)) == (1, 1)
+    assert report.totals[Status.RETAINED] == 1
+    assert "1 objects are no longer in the sources and their rows stay" in report.notices[-1]
     assert "a.png" in library.rows()
 
 

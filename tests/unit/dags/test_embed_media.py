@@ -2,6 +2,9 @@
 
 import pytest
 
+from media_embeddings.library import Library
+from media_embeddings.retrying import most_batches_of_a_round
+
 TASKS = ["start_async_invoke", "wait_for_async_invoke", "merge_outputs"]
 GROUP = [f"embed.{task}" for task in TASKS]
 
@@ -92,6 +95,18 @@ def test_each_model_is_started_merged_and_submitted_under_its_own_name_whatever_
         assert rendered["model_id"] == model_id
         assert rendered["submitter"].endswith(f"/submitters/us-east-1/{name}")
         assert rendered["merged"] == name
+
+
+@pytest.mark.parametrize("name", ["demo", "films"])
+def test_a_run_has_at_most_200_task_instances_however_many_objects_there_are(dag, single, name):
+    wired = dag if name == "demo" else single
+    settings = {"sources": ["s3://a-bucket/x/"], "region": "us-east-1", "tables": "s3://bbb/t", "work": "s3://bbb/w"}
+    library = Library(name=name, model="marengo-2-7", next_model="marengo-3-0" if name == "demo" else None, **settings)
+    alone = [task_id for task_id in wired.task_dict if "." not in task_id]
+    rounds = library.retries_in_run * len(library.models)
+
+    most = len(alone) + len(TASKS) * (library.max_batches + rounds * most_batches_of_a_round(library))
+    assert most <= 200
 
 
 def test_it_runs_every_night_once_at_a_time_and_never_catches_up(dag):
@@ -216,3 +231,35 @@ def test_unpausing_waits_for_the_next_night_so_that_a_dry_run_can_come_first(dag
     info = scheduled.next_dagrun_info(last_automated_run_info=None)
 
     assert info.run_after == datetime(2026, 11, 25, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("lifecycle", "refused"), [("refuse", True), ("warn", False)])
+def test_a_model_past_its_end_is_refused_by_the_first_task_which_is_not_tried_again(
+    parse, tmp_path, lifecycle, refused
+):
+    configuration = tmp_path / "libraries.yaml"
+    configuration.write_text(
+        "libraries:\n  films: {sources: [s3://aaa/x/], region: us-east-1, model: marengo-2-7, tables: s3://bbb/t, "
+        f"work: s3://bbb/w, model_lifecycle: {lifecycle}}}\n"
+    )
+    code = """
+import datetime
+import embed_media
+from media_embeddings import listing, model_lifecycle
+def list_media(*arguments, **options):
+    raise listing.NothingListedError("listing was begun")
+listing.list_media = list_media
+model_lifecycle.utc_today = lambda: datetime.date(2027, 1, 15)
+params = {"model": "marengo-2-7", "media_types": ["video"], "prefix": None}
+embed_media.get_current_context = lambda: {"params": params, "run_id": "night"}
+embed_media._storage = lambda library: None
+try:
+    embed_media._list_media(embed_media.configuration.libraries[0])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    printed = parse(code, MEDIA_EMBEDDINGS_CONFIG=str(configuration)).splitlines()[-1]
+
+    assert printed.startswith("AirflowFailException ")
+    assert ("library films, key `model`: AWS has ended marengo-2-7" in printed) is refused
+    assert ("listing was begun" in printed) is not refused

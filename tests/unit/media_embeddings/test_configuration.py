@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,6 +12,7 @@ from media_embeddings.configuration import (
     load_configuration,
 )
 from media_embeddings.media import MediaType
+from media_embeddings.model_lifecycle import check_models
 from media_embeddings.models import model_named
 
 RIGHT = """\
@@ -40,6 +42,13 @@ def test_the_shipped_configuration_is_right_and_its_first_library_is_the_demo():
     assert configuration.errors == ()
     assert configuration.names[0] == "demo"
     assert configuration.dag_id(configuration.libraries[0]) == "embed_media"
+
+
+def test_the_shipped_library_runs_on_any_day_and_has_a_model_to_go_to():
+    demo = load_configuration(DEFAULT_PATH).libraries[0]
+
+    assert demo.models == ("marengo-2-7", "marengo-3-0")
+    assert len(check_models(demo, demo.models, date(2027, 1, 15))) == 1
 
 
 def test_the_variable_names_another_file(monkeypatch, write):
