@@ -81,12 +81,19 @@ class Crossing:
         """Return the progress, and what to do next, for people."""
         share = f" ({self.embedded / self.taken:.0%})" if self.taken else ""
         where = "" if self.is_whole else ", of the part of the library that this run has listed"
-        progress = f"The table of {self.next_model} has {self.embedded} of the {self.taken} objects that it takes{share}{where}"
-        cost = "" if self.remaining_cost_usd is None else f", for an estimated ${self.remaining_cost_usd:,.2f}"
-        rest = f"; {self.remaining} remain{cost}." if self.remaining else "."
-        told = [progress + rest]
+        told = [
+            f"The table of {self.next_model} has {self.embedded} of the {self.taken} objects that it takes{share}{where}."
+        ]
+        if self.deferred:
+            cost = "" if self.remaining_cost_usd is None else f", for an estimated ${self.remaining_cost_usd:,.2f}"
+            told.append(f"{self.deferred} wait for another run{cost}.")
+        if self.not_embedded:
+            told.append(
+                f"{self.not_embedded} failed or are quarantined, {self.not_embedded_with_model} with {self.model}; the ledger "
+                "has the reason of each."
+            )
         if self.rejected:
-            told.append(f"{self.rejected} objects it does not take; the ledger has the reason of each.")
+            told.append(f"{self.rejected} it does not take; the ledger has the reason of each.")
         return (*told, *self._what_next())
 
     def _what_next(self) -> tuple[str, ...]:
@@ -98,8 +105,7 @@ class Crossing:
             )
         if self.not_embedded > self.not_embedded_with_model:
             return (
-                f"{self.not_embedded} objects failed with {self.next_model} or are quarantined, "
-                f"{self.not_embedded_with_model} with {self.model}: look at its reasons before you change over.",
+                f"More is missing from it than from that of {self.model}: look at its reasons before you change over.",
             )
         return ("The next runs go on with it.",) if self.deferred else ()
 

@@ -22,12 +22,14 @@ def test_the_progress_counts_what_the_next_models_table_has_of_what_it_takes():
     one = crossing({"unchanged": 3, "embedded": 2, "deferred": 4, "failed": 1, "rejected": 2})
 
     assert (one.taken, one.embedded, one.remaining) == (10, 5, 5)
-    assert "has 5 of the 10 objects that it takes (50%); 5 remain." in said(one)
-    assert "2 objects it does not take" in said(one)
+    assert "has 5 of the 10 objects that it takes (50%)." in said(one)
+    assert "4 wait for another run." in said(one)
+    assert "1 failed or are quarantined, 0 with marengo-2-7" in said(one)
+    assert "2 it does not take" in said(one)
 
 
 def test_the_rest_has_its_price_where_that_is_known():
-    assert "4 remain, for an estimated $1,234.50." in said(crossing({"deferred": 4}, cost=1234.5))
+    assert "4 wait for another run, for an estimated $1,234.50." in said(crossing({"deferred": 4}, cost=1234.5))
 
 
 def test_what_waits_for_another_night_keeps_it_from_having_caught_up():
@@ -54,7 +56,8 @@ def test_a_next_model_with_which_more_fails_has_not_caught_up():
     one = crossing({"quarantined": 10}, of_model={"unchanged": 10})
 
     assert not one.has_caught_up
-    assert "10 objects failed with marengo-3-0 or are quarantined, 0 with marengo-2-7" in said(one)
+    assert "10 failed or are quarantined, 0 with marengo-2-7" in said(one)
+    assert "look at its reasons before you change over" in said(one)
 
 
 def test_of_a_part_of_the_library_it_is_not_said_that_it_has_caught_up():
