@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -87,16 +87,24 @@ class Files:
         return pa.concat_tables([wanted.empty_table(), *self.read_groups(file, columns, condition)])
 
     def read_groups(
-        self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
-    ) -> Iterator[pa.Table]:
-        """Yield what :meth:`read` returns, a row group at a time."""
+        self,
+        file: File,
+        columns: Sequence[str],
+        condition: Callable[[pa.Table], pa.Array] | None = None,
+        *,
+        groups: Collection[int] | None = None,
+    ) -> Generator[pa.Table]:
+        """Yield what :meth:`read` returns, a row group at a time.
+
+        :param groups: only these, by their places in the file; in the file's order.
+        """
         with (
             self._filesystem.open_input_file(file.path) as source,
             pq.ParquetFile(source, pre_buffer=False) as parquet,
         ):
             stored = set(parquet.schema_arrow.names)
             names = [name for name in {*columns, "media_uri"} if name in stored]
-            for group in range(parquet.num_row_groups):
+            for group in range(parquet.num_row_groups) if groups is None else sorted(groups):
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
                     rows = _where(rows, condition(rows))
