@@ -7,14 +7,15 @@ from hypothesis.extra import numpy as some
 from media_embeddings.search.cosine import exact_cosines, margin, quick_cosines, unit
 
 NUMBERS = st.floats(-100, 100, width=32)
+MANY, FEW = st.integers(1, 30), st.integers(1, 3)
 ANY_NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-def vectors(numbers, *, rows=st.integers(1, 30), dimension=8):
+def vectors(numbers, *, rows=MANY, dimension=8):
     return rows.flatmap(lambda count: some.arrays(np.float32, (count, dimension), elements=numbers))
 
 
-@given(vectors(NUMBERS), vectors(NUMBERS, rows=st.integers(1, 3)))
+@given(vectors(NUMBERS), vectors(NUMBERS, rows=FEW))
 def test_the_exact_cosine_is_that_of_the_textbook(rows, queries):
     assume((np.abs(queries).max(axis=1) > 1e-3).all())
     queries = unit(queries)
@@ -28,7 +29,7 @@ def test_the_exact_cosine_is_that_of_the_textbook(rows, queries):
         assert cosine == pytest.approx(expected, abs=1e-9)
 
 
-@given(vectors(ANY_NUMBERS), vectors(ANY_NUMBERS, rows=st.integers(1, 3)))
+@given(vectors(ANY_NUMBERS), vectors(ANY_NUMBERS, rows=FEW))
 def test_the_quick_cosine_is_within_the_margin_whatever_the_vectors_lengths(rows, queries):
     assume(queries.any(axis=1).all())
     queries = unit(queries)
