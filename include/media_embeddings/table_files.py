@@ -110,6 +110,23 @@ class Files:
                     rows = _where(rows, condition(rows))
                 yield self._completed(rows, columns, file)
 
+    def read_batches(self, file: File, columns: Sequence[str], most_rows: int) -> Iterator[tuple[int, int, pa.Table]]:
+        """Yield columns of all rows, some at a time, each with its row group and the place in it of its first row.
+
+        Only the encoded bytes of a row group's columns are in memory as a whole.
+        """
+        with (
+            self._filesystem.open_input_file(file.path) as source,
+            pq.ParquetFile(source, pre_buffer=False) as parquet,
+        ):
+            stored = set(parquet.schema_arrow.names)
+            names = [name for name in {*columns, "media_uri"} if name in stored]
+            for group in range(parquet.num_row_groups):
+                first = 0
+                for batch in parquet.iter_batches(most_rows, row_groups=[group], columns=names, use_threads=False):
+                    yield group, first, self._completed(pa.Table.from_batches([batch]), columns, file)
+                    first += batch.num_rows
+
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
         """Return the columns with those that are the partition's, and nulls for what an older file does not have."""
         fields = [self.layout.schema.field(name) for name in columns]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import boto3
+from botocore.exceptions import ProfileNotFound
 
 from media_embeddings.library import Library
+from media_embeddings.search.queries import SearchRefusedError
 from media_embeddings.storage import Storage
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ def as_configured(profiles: Mapping[str, str] | None = None) -> AccessOf:
     """Return access as the AWS SDKs are configured in the environment, in the region of each library.
 
     :param profiles: by library, the AWS profile that has its credentials or addresses; the environment's for the others.
+    :raises SearchRefusedError: when access is asked for with a profile that there is not.
     """
 
     def access(library: Library) -> Access:
-        session = boto3.Session(region_name=library.region, profile_name=(profiles or {}).get(library.name))
+        profile = (profiles or {}).get(library.name)
+        try:
+            session = boto3.Session(region_name=library.region, profile_name=profile)
+        except ProfileNotFound as error:
+            raise SearchRefusedError(f"library {library.name} can't be reached: {error}") from error
         return Access(Storage.of_session(session), lambda: session.client("bedrock-runtime"))
 
     return access

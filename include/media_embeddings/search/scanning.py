@@ -1,7 +1,7 @@
 """Looks at every vector of the searched tables, in bounded memory.
 
-A row group (16 MiB, at most a few thousand vectors) is in memory for each thread, whatever the size of the tables. First
-come the vectors and what tells rows apart; the other columns are read for the best alone.
+A row group as it is encoded (some 12 MiB) and a thousand vectors are in memory for each thread, whatever the size of the
+tables. First come the vectors and what tells rows apart; the other columns are read for the best alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from media_embeddings.table_files import File, Files
 from media_embeddings.tables import TableUnreadableError
 
 _FILES_AT_ONCE = 4
+# So many vectors stay in a processor's cache while they are compared.
+_ROWS_AT_ONCE = 1024
 _TOLD_APART_BY = ("media_uri", "segment_index")
 _SHOWN = (
     "media_uri",
@@ -42,12 +44,12 @@ _SHOWN = (
 )
 
 
-class VectorLengthError(ValueError):
-    """A table has a vector of another length than its model's."""
-
-
 class TableUnreachableError(Exception):
     """A table can't be read; the message says which library's, in which region, and why."""
+
+
+class VectorLengthError(TableUnreachableError):
+    """A table has a vector of another length than its model's; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +135,24 @@ def nearest(
 
 def rows_of(tables: Sequence[SearchedTable], candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return what is shown of each candidate, by the names of the columns, in their order."""
-    by_file: dict[tuple[int, int], set[int]] = {}
+    by_file: dict[tuple[int, int], dict[int, list[int]]] = {}
     for one in candidates:
-        by_file.setdefault((one.table, one.file), set()).add(one.group)
+        by_file.setdefault((one.table, one.file), {}).setdefault(one.group, []).append(one.row)
 
-    def read(work: tuple[tuple[int, int], set[int]]) -> dict[tuple[int, int, int], pa.Table]:
-        (place, number), groups = work
+    def read(work: tuple[tuple[int, int], dict[int, list[int]]]) -> dict[tuple[int, int, int, int], dict[str, Any]]:
+        (place, number), wanted = work
         table = tables[place]
+        found: dict[tuple[int, int, int, int], dict[str, Any]] = {}
         with reading(table.libraries):
-            found = table.files.read_groups(table.parts[number], _SHOWN, groups=groups)
-            return {(place, number, group): rows for group, rows in zip(sorted(groups), found, strict=True)}
+            groups = table.files.read_groups(table.parts[number], _SHOWN, groups=wanted)
+            for (group, places), rows in zip(sorted(wanted.items()), groups, strict=True):
+                shown = rows.take(places).to_pylist()
+                found |= {(place, number, group, row): one for row, one in zip(places, shown, strict=True)}
+        return found
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        groups = {key: rows for part in pool.map(read, by_file.items()) for key, rows in part.items()}
-    return [groups[one.table, one.file, one.group].slice(one.row, 1).to_pylist()[0] for one in candidates]
+        rows = {where: row for part in pool.map(read, by_file.items()) for where, row in part.items()}
+    return [rows[one.table, one.file, one.group, one.row] for one in candidates]
 
 
 class _Scan:
@@ -167,15 +173,12 @@ class _Scan:
         self._margin = margin(self._dimension)
 
     def into(self, best: Best) -> Iterator[tuple[str, int]]:
-        """Offer what may be among the best, a row group at a time; yield how many were compared, by library."""
-        groups = self._table.files.read_groups(self._table.parts[self._number], self._columns)
-        with closing(groups):
-            for group, rows in enumerate(groups):
-                wanted = self._wanted(rows)
-                first = 0
-                for batch in rows.to_batches():
-                    self._compare(batch, wanted[first : first + batch.num_rows], best, group, first)
-                    first += batch.num_rows
+        """Offer what may be among the best, some rows at a time; yield how many were compared, by library."""
+        file = self._table.parts[self._number]
+        for group, first, rows in self._table.files.read_batches(file, self._columns, _ROWS_AT_ONCE):
+            wanted = self._wanted(rows)
+            if wanted.any():
+                self._compare(rows, wanted, best, group, first)
                 yield from self._counted(rows, wanted)
 
     @property
@@ -201,10 +204,8 @@ class _Scan:
             wanted &= ~left_out
         return wanted
 
-    def _compare(self, batch: pa.RecordBatch, wanted: NDArray[np.bool_], best: Best, group: int, first: int) -> None:
-        if not wanted.any():
-            return
-        vectors = self._vectors(batch["embedding"])
+    def _compare(self, rows: pa.Table, wanted: NDArray[np.bool_], best: Best, group: int, first: int) -> None:
+        vectors = self._vectors(rows["embedding"].combine_chunks())
         cosines = np.where(wanted, quick_cosines(vectors, self._queries).astype(np.float64), -np.inf)
         places = np.flatnonzero(cosines >= self._least(cosines, best))
         scores = exact_cosines(vectors[places], self._queries)
@@ -213,8 +214,8 @@ class _Scan:
         best.offer(
             Candidate(
                 score,
-                batch["media_uri"][place].as_py(),
-                batch["segment_index"][place].as_py(),
+                rows["media_uri"][place].as_py(),
+                rows["segment_index"][place].as_py(),
                 *(self._place, self._number, group, first + place),
             )
             for place, score in near

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from botocore.exceptions import BotoCoreError, ClientError
 
 from media_embeddings.library import Library
 from media_embeddings.media import MediaType
@@ -202,21 +203,20 @@ class _Reached:
             )
 
     def _stored(self, query: StoredImageQuery) -> bytes:
-        storage = self._access[self._libraries[0].name].storage
+        most = self._model.limits.size_bytes.get(MediaType.IMAGE)
         try:
-            image = storage.open(query.uri)
-            most = self._model.limits.size_bytes[MediaType.IMAGE]
-            if image.size_bytes > most:
-                image.close()
-                raise SearchRefusedError(
-                    f"{query.uri} has {image.size_bytes:,} bytes, "
-                    f"and {self._model.name} takes images of {most:,}: scale it down"
-                )
-            return image.body.read()
+            image = self._access[self._libraries[0].name].storage.open(query.uri)
+            content = None if most is not None and image.size_bytes > most else image.body.read()
+            image.close()
         except ObjectNotFoundError as error:
             raise SearchRefusedError(f"there is no image {query.uri} to search by") from error
-        except ObjectUnreadableError as error:
-            raise SearchRefusedError(f"the image to search by can't be read: {error}") from error
+        except (ObjectUnreadableError, BotoCoreError, ClientError, ValueError) as error:
+            raise SearchRefusedError(f"the image {query.uri} to search by can't be read: {error}") from error
+        if content is None:
+            raise SearchRefusedError(
+                f"{query.uri} has {image.size_bytes:,} bytes, and {self._model.name} takes images of {most:,}: scale it down"
+            )
+        return content
 
     def _models_there(self, library: Library) -> list[str]:
         tables = self._tables(library)

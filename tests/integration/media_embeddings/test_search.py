@@ -76,6 +76,7 @@ def command(films, tmp_path):
             timeout=120,
         )
         assert answer.returncode == exit_code, answer.stderr
+        assert "Traceback" not in answer.stderr
         return answer.stdout + answer.stderr
 
     return command
@@ -145,6 +146,8 @@ def test_a_library_without_a_table_yet_is_said_to_have_nothing(command):
         (("--text", "red", "--segment", "1"), "--segment goes with --like"),
         (("--image", "/no/such/file.png"), "the image /no/such/file.png can't be read"),
         (("--image", "s3://search-vectors/none.png"), "there is no image s3://search-vectors/none.png"),
+        (("--image", "s3://no-such-bucket-anywhere/none.png"), "s3://no-such-bucket-anywhere/none.png"),
+        (("--image", "s3://"), "the image s3:// to search by can't be read"),
         (("--like", "s3://search-media/library/none.png"), "has no vector in the table of films"),
         (("--text", "red", "--profile", "films"), "must be LIBRARY=PROFILE"),
     ],

@@ -16,6 +16,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from bedrock_simulator.admin import SimulatorAdmin
 from local_stack.processes import wait_until
 from local_stack.stack import LocalStack
+from media_embeddings.__main__ import main
 from media_embeddings.configuration import load_configuration
 from media_embeddings.library import Library
 from media_embeddings.planning import Status
@@ -218,6 +219,31 @@ def test_one_query_finds_the_hits_of_both_regions_and_says_where_each_lies(embed
     assert first.score == second.score > third.score
     assert third.media_uri == embedded["films_us"].pipeline.uri("green.png")
     assert {name for name, count in found.compared.items() if count} == {"films_us", "films_eu"}
+
+
+def test_the_command_reaches_each_region_by_a_profile(embedded, tmp_path, monkeypatch, capsys):
+    """As docs/search.md shows it; on AWS it needs no profiles, which here have the addresses."""
+    config, credentials, services = "", "", ""
+    for name, region in embedded.items():
+        s3, bedrock = region.stack.seaweedfs, region.stack.simulator
+        config += f"[profile {name}]\nservices = {name}\n"
+        services += f"[services {name}]\ns3 =\n  endpoint_url = {s3.endpoint_url}\n"
+        services += f"bedrock_runtime =\n  endpoint_url = {bedrock.endpoint_url}\n"
+        credentials += f"[{name}]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
+    for variable, content in (("AWS_CONFIG_FILE", config + services), ("AWS_SHARED_CREDENTIALS_FILE", credentials)):
+        path = tmp_path / variable
+        path.write_text(content)
+        monkeypatch.setenv(variable, str(path))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("MEDIA_EMBEDDINGS_CONFIG", str(tmp_path / "libraries.yaml"))
+    asked = ["search", "--library", "films_us", "--library", "films_eu", "--text", "red", "--top", "10"]
+    assert main([*asked, "--profile", "films_us=films_us", "--profile", "films_eu=films_eu"]) == 0
+
+    *hits, footer = capsys.readouterr().out.splitlines()
+    assert len(hits) == 10
+    assert {tuple(hit.split("\t")[1:3]) for hit in hits} == {("films_us", "us-east-1"), ("films_eu", "eu-west-1")}
+    assert footer.startswith("10 hits by marengo-3-0; compared with the segments: 2 of films_us, ")
 
 
 def test_what_lies_in_one_region_is_searched_for_in_the_other(embedded):

@@ -48,14 +48,20 @@ class FilesInMemory:
     groups: dict[str, list[pa.Table]]
     read: list[tuple[str, ...]] = field(default_factory=list)
     error: Exception | None = None
+    rows_at_once: int = 3
 
-    def read_groups(self, file, columns, condition=None, *, groups=None):
+    def read_batches(self, file, columns, most_rows):
         self.read.append((file.path, *columns))
+        if self.error is not None:
+            raise self.error
         for number, rows in enumerate(self.groups[file.path]):
-            if self.error is not None:
-                raise self.error
-            if groups is None or number in groups:
-                yield rows.select(list(columns))
+            for first in range(0, rows.num_rows, self.rows_at_once):
+                yield number, first, rows.select(list(columns)).slice(first, self.rows_at_once)
+
+    def read_groups(self, file, columns, *, groups):
+        self.read.append((file.path, *columns))
+        for number in sorted(groups):
+            yield self.groups[file.path][number].select(list(columns))
 
 
 def library(name="films", prefix="s3://media-bucket/", **settings):
