@@ -144,10 +144,9 @@ def rows_of(tables: Sequence[SearchedTable], candidates: Sequence[Candidate]) ->
         table = tables[place]
         found: dict[tuple[int, int, int, int], dict[str, Any]] = {}
         with reading(table.libraries):
-            groups = table.files.read_groups(table.parts[number], _SHOWN, groups=wanted)
-            for (group, places), rows in zip(sorted(wanted.items()), groups, strict=True):
-                shown = rows.take(places).to_pylist()
-                found |= {(place, number, group, row): one for row, one in zip(places, shown, strict=True)}
+            for group, rows in table.files.read_places(table.parts[number], _SHOWN, wanted):
+                shown = zip(wanted[group], rows.to_pylist(), strict=True)
+                found |= {(place, number, group, row): one for row, one in shown}
         return found
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
 
@@ -15,6 +15,7 @@ def vectors(numbers, *, rows=MANY, dimension=8):
     return rows.flatmap(lambda count: some.arrays(np.float32, (count, dimension), elements=numbers))
 
 
+@settings(deadline=None)
 @given(vectors(NUMBERS), vectors(NUMBERS, rows=FEW))
 def test_the_exact_cosine_is_that_of_the_textbook(rows, queries):
     assume((np.abs(queries).max(axis=1) > 1e-3).all())
@@ -29,6 +30,7 @@ def test_the_exact_cosine_is_that_of_the_textbook(rows, queries):
         assert cosine == pytest.approx(expected, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(vectors(ANY_NUMBERS), vectors(ANY_NUMBERS, rows=FEW))
 def test_the_quick_cosine_is_within_the_margin_whatever_the_vectors_lengths(rows, queries):
     assume(queries.any(axis=1).all())

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media_embeddings.search.ranking import Best, Candidate
@@ -13,6 +13,7 @@ def candidates(segments):
     return [Candidate(*one) for one in segments]
 
 
+@settings(deadline=None)
 @given(DISTINCT, st.integers(1, 20), st.data())
 def test_the_best_are_the_same_in_whatever_parts_and_order_they_are_offered(segments, count, data):
     oracle = sorted(segments, key=lambda one: (-one[0], one[1], one[2], one[3]))[:count]
@@ -26,6 +27,7 @@ def test_the_best_are_the_same_in_whatever_parts_and_order_they_are_offered(segm
     assert best.in_order == tuple(candidates(oracle))
 
 
+@settings(deadline=None)
 @given(DISTINCT, st.integers(1, 20))
 def test_what_is_below_the_floor_is_not_among_the_best(segments, count):
     best = Best(count)
