@@ -14,6 +14,7 @@ import httpx
 
 from local_stack.ports import LOOPBACK, free_port, is_free, without_proxy
 from local_stack.processes import BackgroundProcess, LocalStackError
+from local_stack.seaweedfs import REGION
 
 _INCLUDE = Path(__file__).resolve().parents[1]
 
@@ -24,10 +25,12 @@ class BedrockSimulator:
     :param directory: created when the simulator is started.
     :param environment: what makes an AWS SDK find S3 (``AWS_ENDPOINT_URL_S3`` and credentials): it reads the media and
         writes the outputs there.
+    :param region: the one that it plays.
     """
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], *, region: str = REGION) -> None:
         self.directory = directory
+        self.region = region
         self._environment = dict(environment)
         self.process = BackgroundProcess("bedrock-simulator", directory, grace_seconds=15)
 
@@ -63,7 +66,7 @@ class BedrockSimulator:
             self.process.start(
                 [
                     *(sys.executable, "-m", "bedrock_simulator"),
-                    *("--host", LOOPBACK, "--port", str(port)),
+                    *("--host", LOOPBACK, "--port", str(port), "--region", self.region),
                     *("--state-directory", str(self.directory.resolve() / "state")),
                 ],
                 environment={

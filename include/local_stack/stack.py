@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from local_stack.seaweedfs import SeaweedFS
+from local_stack.seaweedfs import REGION, SeaweedFS
 from local_stack.simulator import BedrockSimulator
 
 _ACCESS_KEY = "local-stack"
@@ -19,13 +19,15 @@ class LocalStack:
     """One SeaweedFS and one Bedrock simulator, with everything they keep below a directory.
 
     :param directory: created when the stack is started; data and jobs outlive ``stop``.
+    :param region: the one that it stands for; several regions are as many stacks.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, region: str = REGION) -> None:
         self.directory = directory.resolve()
+        self.region = region
         self.environment_path = self.directory / "stack.env"
         access_key, secret_key = self._credentials()
-        self.seaweedfs = SeaweedFS(self.directory / "seaweedfs", access_key, secret_key)
+        self.seaweedfs = SeaweedFS(self.directory / "seaweedfs", access_key, secret_key, region=region)
 
     @property
     def simulator(self) -> BedrockSimulator:
@@ -33,7 +35,7 @@ class LocalStack:
 
         :raises LocalStackError: if SeaweedFS isn't running.
         """
-        return BedrockSimulator(self.directory / "bedrock-simulator", self.seaweedfs.environment)
+        return BedrockSimulator(self.directory / "bedrock-simulator", self.seaweedfs.environment, region=self.region)
 
     @property
     def is_running(self) -> bool:

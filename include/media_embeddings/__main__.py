@@ -1,4 +1,4 @@
-"""The command line: what was not embedded and why, letting it be tried again, and upkeep of the tables.
+"""The command line: search, what was not embedded and why, letting it be tried again, and upkeep of the tables.
 
 AWS is reached as the AWS SDKs are configured in the environment; the libraries are those of ``MEDIA_EMBEDDINGS_CONFIG``.
 """
@@ -16,18 +16,21 @@ from media_embeddings.configuration import ConfigurationError, load_configuratio
 from media_embeddings.library import Library
 from media_embeddings.planning import Status
 from media_embeddings.release import NOT_EMBEDDED, failed_objects, release
+from media_embeddings.search import command as searching
 from media_embeddings.storage import Storage
 from media_embeddings.upkeep.maintenance import Options, maintain
 from media_embeddings.upkeep.roots import table_roots
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 where upkeep has failed, or 2 where it could not be understood."""
+    """Run a command and return its exit code: 0, 1 where upkeep or a search failed, or 2 where it was not understood."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
         if given.command == "maintain":
             return _maintain(given.library, dry_run=given.dry_run)
+        if given.command == "search":
+            return _search(given)
         library = _library(given.library)
     except (ConfigurationError, KeyError) as error:
         sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
@@ -53,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     maintained = commands.add_parser("maintain", help="compaction, check, expiry and vacuum of the tables")
     maintained.add_argument("--library", help="only the tables of this library; all of them otherwise")
     maintained.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    searching.add_arguments(
+        commands.add_parser("search", help="find the segments nearest to a text, an image or an object")
+    )
     for command in (failed, released):
         command.add_argument("--library", required=True, help="name of the library")
         command.add_argument("--model", help="a model other than the library's")
@@ -61,6 +67,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _storage(library: Library) -> Storage:
     return Storage.of_session(boto3.Session(region_name=library.region))
+
+
+def _search(given: argparse.Namespace) -> int:
+    """Print the hits, and return whether there is no answer."""
+    try:
+        sys.stdout.write(searching.answer(given, _library))
+    except searching.UNANSWERED as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
 
 
 def _maintain(name: str | None, *, dry_run: bool) -> int:

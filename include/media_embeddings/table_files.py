@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -101,6 +101,40 @@ class Files:
                 if condition is not None:
                     rows = _where(rows, condition(rows))
                 yield self._completed(rows, columns, file)
+
+    def read_batches(self, file: File, columns: Sequence[str], most_rows: int) -> Iterator[tuple[int, int, pa.Table]]:
+        """Yield columns of all rows, some at a time, each with its row group and the place in it of its first row.
+
+        Only the encoded bytes of a row group's columns are in memory as a whole.
+        """
+        with self._opened(file, columns) as (parquet, names):
+            for group in range(parquet.num_row_groups):
+                first = 0
+                for batch in parquet.iter_batches(most_rows, row_groups=[group], columns=names, use_threads=False):
+                    yield group, first, self._completed(pa.Table.from_batches([batch]), columns, file)
+                    first += batch.num_rows
+
+    def read_places(
+        self, file: File, columns: Sequence[str], places: Mapping[int, Sequence[int]]
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Yield columns of the rows at some places, each row group with its number.
+
+        :param places: of the rows in their row group, by row group.
+        """
+        with self._opened(file, columns) as (parquet, names):
+            for group, rows in places.items():
+                read = parquet.read_row_group(group, columns=names, use_threads=False)
+                yield group, self._completed(read.take(rows), columns, file)
+
+    @contextmanager
+    def _opened(self, file: File, columns: Sequence[str]) -> Iterator[tuple[pq.ParquetFile, list[str]]]:
+        """Yield a file, and which of the columns are in it."""
+        with (
+            self._filesystem.open_input_file(file.path) as source,
+            pq.ParquetFile(source, pre_buffer=False) as parquet,
+        ):
+            stored = set(parquet.schema_arrow.names)
+            yield parquet, [name for name in {*columns, "media_uri"} if name in stored]
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
         """Return the columns with those that are the partition's, and nulls for what an older file does not have."""

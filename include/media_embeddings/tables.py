@@ -209,6 +209,14 @@ class Tables:
         layout = _embeddings(dimension_is_not_read)
         return self._read_objects(self.embeddings_uri(model_name), layout, uris, columns)
 
+    def embedding_files(self, model_name: str, dimension: int) -> tuple[Files, tuple[File, ...]] | None:
+        """Return the files that make up a model's table at this moment, and what reads them; None where there is no table."""
+        uri = self.embeddings_uri(model_name)
+        if (table := self._open(uri)) is None:
+            return None
+        files = Files(uri, self._options, _embeddings(dimension))
+        return files, tuple(files.of(table))
+
     def read_invocations(self, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Return columns of all attempts at some media objects.
 

@@ -49,6 +49,8 @@ class Pipeline:
     storage: Storage
     between: dict[str, Any] = field(default_factory=dict)
     """What to do in the middle of a run, by the task after which it is done."""
+    connection: str | None = None
+    """The Airflow connection that Bedrock is reached by; None for the environment."""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -106,7 +108,7 @@ class Pipeline:
         return tuple(rounds)
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:
-        clients = shared_clients(AwsParameters(aws_conn_id=None, region_name=self.library.region))
+        clients = shared_clients(AwsParameters(aws_conn_id=self.connection, region_name=self.library.region))
         submission = Submission(
             model_id=model_named(plan.model).model_id,
             manifest_uri=manifest_uri,

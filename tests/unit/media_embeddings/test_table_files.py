@@ -45,3 +45,26 @@ def test_a_file_is_parted_by_a_condition_into_what_is_read_and_the_rest(written,
         assert pq.ParquetFile(folder / add.path).read().equals(pa.concat_tables(left).select(LAYOUT.stored.names))
     else:
         assert rest == []
+
+
+@pytest.mark.parametrize("most_rows", [1, 7, 10_000])
+def test_all_rows_are_read_some_at_a_time_each_with_its_place(written, most_rows):
+    _, files, file = written
+    columns = ["media_uri", *LAYOUT.partitions]
+    groups = list(files.read_groups(file, columns))
+    batches = list(files.read_batches(file, columns, most_rows))
+
+    assert all(0 < part.num_rows <= most_rows for _, _, part in batches)
+    assert pa.concat_tables(part for _, _, part in batches).equals(pa.concat_tables(groups))
+    for group, first, part in batches:
+        assert part.equals(groups[group].slice(first, part.num_rows))
+
+
+def test_rows_are_read_by_their_places(written):
+    _, files, file = written
+    columns = ["media_uri", *LAYOUT.partitions]
+    groups = list(files.read_groups(file, columns))
+    last = groups[2].num_rows - 1
+    found = dict(files.read_places(file, columns, {2: [last, 0], 0: [1]}))
+
+    assert found == {2: groups[2].take([last, 0]), 0: groups[0].take([1])}
