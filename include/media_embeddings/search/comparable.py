@@ -13,11 +13,6 @@ class CrossModelError(SearchRefusedError):
     """Vectors of two models would be compared; the message names both, and what to do."""
 
 
-def searched_model(library: Library) -> str:
-    """Return the model whose table is searched: ``search_model`` where the library sets it, else the one it embeds with."""
-    return getattr(library, "search_model", None) or library.model
-
-
 def common_model(libraries: Sequence[Library], named: str | None = None) -> str:
     """Return the one model whose tables are searched.
 
@@ -28,7 +23,7 @@ def common_model(libraries: Sequence[Library], named: str | None = None) -> str:
         return model_named(named).name
     by_model: dict[str, list[str]] = {}
     for library in libraries:
-        by_model.setdefault(searched_model(library), []).append(library.name)
+        by_model.setdefault(library.searched_model.name, []).append(library.name)
     if len(by_model) == 1:
         return next(iter(by_model))
     who = " and ".join(f"{', '.join(names)} with {model}" for model, names in sorted(by_model.items()))

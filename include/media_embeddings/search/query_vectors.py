@@ -39,7 +39,7 @@ def serving(libraries: Sequence[Library], model: EmbeddingModel) -> tuple[Librar
     :raises SearchRefusedError: if there is none.
     """
     for library in libraries:
-        if (model_id := model.invoke_model_id(library.region)) is not None:
+        if (model_id := library.invoke_model_id(model)) is not None:
             return library, model_id
     regions = ", ".join(sorted({library.region for library in libraries}))
     raise SearchRefusedError(
