@@ -25,6 +25,7 @@ from .job_store import Charge, JobQuery, JobStore, Position, QuotaReachedError
 from .jobs import IN_PROGRESS, Job, arn_parts, fault_seconds, invocation_arn, model_arn, new_invocation_id
 from .media import UnusableMediaError
 from .models import Model, models
+from .rates import CallRate
 from .settings import Settings
 from .storage import MissingError, Storage, StorageError
 
@@ -60,6 +61,7 @@ class Operations:
         self._runner = runner
         self._buckets_seen: dict[str, float] = {}
         self._buckets_lock = threading.Lock()
+        self._invokes = CallRate(clock.now_ms)
 
     def start_async_invoke(self, parameters: Parameters) -> Parameters:
         """Accept a job: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html ."""
@@ -191,6 +193,9 @@ class Operations:
         service_model.validate(INVOKE, parameters)
         settings = self._settings()
         model = self._invoke_model_id(parameters["modelId"])
+        rate = settings.invokes_per_second
+        if rate is not None and not self._invokes.take(model.model_id, rate):
+            raise BedrockError("ThrottlingException", "Too many requests, please wait before trying again.")
         for name in ("contentType", "accept"):
             if parameters.get(name) not in (None, "application/json", "*/*"):
                 raise validation_error(f"The {name} {parameters[name]} is not supported; it must be application/json.")
