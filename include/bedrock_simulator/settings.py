@@ -34,6 +34,9 @@ class Settings:
     """The most InvokeModel calls a second, per model; a second's calls may come at once. Above it the answer is a
     ThrottlingException (*unconfirmed*: AWS publishes no figure for these models)."""
 
+    extra_regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Regions in which StartAsyncInvoke serves a model, by its id, beside those of its card (*unconfirmed*: older pages
+    have Marengo 2.7 in ap-northeast-2)."""
     bucket_regions: dict[str, str] = field(default_factory=dict)
     """The region of a bucket, by its name; the others are in the simulator's region."""
     bucket_owners: dict[str, str] = field(default_factory=dict)
