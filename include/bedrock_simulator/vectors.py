@@ -159,7 +159,7 @@ def weighted(features: npt.NDArray[np.float64], option: str) -> npt.NDArray[np.f
 
 
 def vector(features: npt.NDArray[np.float64], dimension: int) -> Vector:
-    """Return the unit vector of ``dimension`` for weighted features; a short one is the beginning of the shortest that holds them."""
+    """Return the unit vector of ``dimension`` for weighted features; a short one is the beginning of a longer one."""
     numbers = _matrix(max(dimension, LEAST_DIMENSION)) @ _unit(features)
     result: Vector = (numbers if dimension >= LEAST_DIMENSION else _unit(numbers[:dimension])).astype(np.float32)
     return result

@@ -208,6 +208,7 @@ def test_a_value_outside_is_refused_with_its_name_and_the_documentation(model, m
         model.parameters(media_type, given)
 
     assert raised.value.parameter == parameter
+    assert str(raised.value).startswith(f"{parameter} ")
 
 
 def test_equal_settings_are_equal_parameters():
