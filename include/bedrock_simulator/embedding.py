@@ -77,6 +77,8 @@ def _embed_text(task: EmbeddingTask, cut: TextCut, model: Model, open_source: Op
             except UnicodeDecodeError as error:
                 raise UnusableMediaError("The content is no text in UTF-8.") from error
     spans = text_spans(text, cut.most_characters)
+    if task.is_single and len(spans) > 1:
+        raise UnusableMediaError(f"The text has {len(text)} characters; up to {cut.most_characters} are taken.")
     if model.max_text_segments is not None and len(spans) > model.max_text_segments:
         raise UnusableMediaError(f"The text has {len(spans)} segments; up to {model.max_text_segments} are made.")
     return [_embed_part(text, span, cut, task.dimension or model.dimension) for span in spans]
