@@ -21,6 +21,8 @@ from tests.integration.bedrock_simulator.requests import (
     start_request,
 )
 
+# A deadline, not a wait: of hours of sound and millions of characters, on a machine that has other work.
+_PATIENCE = 180.0
 VIDEO, SOUND, PICTURE, STORY = "shots.mp4", "50 seconds.wav", "red.png", "story.txt"
 
 
@@ -129,7 +131,7 @@ TAKEN = {
 @pytest.mark.parametrize("model_input", TAKEN.values(), ids=TAKEN.keys())
 def test_what_the_page_allows_is_embedded(server, model_input):
     arn = server.client().start_async_invoke(**start_request(model_input))["invocationArn"]
-    answer = server.ended(arn)
+    answer = server.ended(arn, seconds=_PATIENCE)
 
     assert (answer["status"], answer.get("failureMessage")) == ("Completed", None)
 
@@ -225,7 +227,7 @@ def test_an_images_size_is_limited(server, s3, request_of, most):
 
     taken = client.start_async_invoke(**start_request(request_of("image", "most.png")))
     assert f"{most + 1} bytes" in refusal(client.start_async_invoke, **start_request(request_of("image", "more.png")))
-    assert server.ended(taken["invocationArn"])["status"] == "Completed"
+    assert server.ended(taken["invocationArn"], seconds=_PATIENCE)["status"] == "Completed"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_the_length_of_sound_is_limited(server, s3, request_of, most, more):
     for length in (most, most + 1):
         s3.put_object(Bucket="media", Key=f"{length}.wav", Body=media_files.silence(length))
         arn = server.client().start_async_invoke(**start_request(request_of(f"{length}.wav")))["invocationArn"]
-        answer = server.ended(arn, seconds=120)
+        answer = server.ended(arn, seconds=_PATIENCE)
         statuses.append((answer["status"], answer.get("failureMessage", "")))
 
     assert statuses[0] == ("Completed", "")
@@ -257,7 +259,7 @@ def test_the_number_of_a_texts_segments_is_limited(server, s3):
         s3.put_object(Bucket="media", Key="long.txt", Body=b"a" * length)
         request = nova("text", "long.txt", truncationMode="END", **characters(800))
         answer = server.ended(
-            server.client().start_async_invoke(**start_request(request))["invocationArn"], seconds=120
+            server.client().start_async_invoke(**start_request(request))["invocationArn"], seconds=_PATIENCE
         )
         statuses.append((answer["status"], answer.get("failureMessage", "")))
 
@@ -271,7 +273,7 @@ def test_media_go_with_a_request_up_to_its_greatest_body(server):
     source = {"mediaSource": {"base64String": base64.b64encode(sound).decode()}}
     for request in ({"inputType": "audio", **source}, {"inputType": "audio", "audio": source}):
         arn = client.start_async_invoke(**start_request(request))["invocationArn"]
-        assert server.ended(arn)["status"] == "Completed"
+        assert server.ended(arn, seconds=_PATIENCE)["status"] == "Completed"
     too_much = {"mediaSource": {"base64String": base64.b64encode(bytes(18_750_001)).decode()}}
     assert str(MOST_BODY_BYTES) in refusal(
         client.start_async_invoke, **start_request({"inputType": "audio", **too_much})
