@@ -6,17 +6,18 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from . import vectors
-from .embedding_task import EmbeddingTask, MediaKind, MediaSource, Segmentation
+from .embedding_task import EmbeddingTask, MediaKind, MediaSource, Segmentation, TextCut
 from .media import Probe, Sampled, UnusableMediaError, probe, read_frames, read_image, read_sound
 from .models import Embedding, Model
-from .segmentation import Span, segments, shot_boundaries
+from .segmentation import Span, segments, shot_boundaries, text_spans
 from .settings import Settings
+from .tokens import token_count, truncated, truncated_at_start
 
 OpenSource = Callable[[MediaSource], AbstractContextManager[BinaryIO]]
 Features = npt.NDArray[np.float64]
@@ -53,30 +54,62 @@ def embed(task: EmbeddingTask, model: Model, settings: Settings, open_source: Op
     """
     if task.kind in (MediaKind.VIDEO, MediaKind.AUDIO):
         return _in_order(_embed_timed(task, model, settings, open_source), task, settings)
+    if task.text_cut is not None:
+        return _embed_text(task, task.text_cut, model, open_source)
     features = np.zeros(vectors.FEATURES)
     if task.text is not None:
         features += vectors.features_of_text(task.text)
     for source in task.sources:
         with open_source(source) as file:
-            pixels, (width, height) = read_image(file.read(), settings.image_formats)
+            pixels, (width, height) = read_image(file.read(), model.image_formats or settings.image_formats)
         if settings.enforce_media_envelope and min(width, height) < _ENVELOPE_IMAGE_SIDE:
             raise UnusableMediaError(f"The image has {width}x{height} pixels; at least 128x128 are needed.")
         features += vectors.features_of_pictures(vectors.pictures_of_frames(pixels[np.newaxis]))
-    return [Embedding(vectors.vector(vectors.weighted(features, ""), model.dimension))]
+    return [Embedding(vectors.vector(vectors.weighted(features, ""), task.dimension or model.dimension))]
 
 
-def document(embeddings: list[Embedding], model: Model, settings: Settings) -> dict[str, Any]:
-    """Return the model's answer: ``{"data": [row, ...]}``."""
-    return {"data": [model.row(embedding, settings) for embedding in embeddings]}
+def _embed_text(task: EmbeddingTask, cut: TextCut, model: Model, open_source: OpenSource) -> list[Embedding]:
+    text = task.text
+    if text is None:
+        with open_source(task.sources[0]) as file:
+            try:
+                text = file.read().decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UnusableMediaError("The content is no text in UTF-8.") from error
+    spans = text_spans(text, cut.most_characters)
+    if task.is_single and len(spans) > 1:
+        raise UnusableMediaError(f"The text has {len(text)} characters; up to {cut.most_characters} are taken.")
+    if model.max_text_segments is not None and len(spans) > model.max_text_segments:
+        raise UnusableMediaError(f"The text has {len(spans)} segments; up to {model.max_text_segments} are made.")
+    return [_embed_part(text, span, cut, task.dimension or model.dimension) for span in spans]
+
+
+def _embed_part(text: str, span: tuple[int, int], cut: TextCut, dimension: int) -> Embedding:
+    part = text[slice(*span)]
+    fitting, failure = part, None
+    if token_count(part) > cut.most_tokens:
+        if cut.truncation == "NONE":
+            failure = "INVALID_CONTENT"
+        else:
+            fitting = (truncated if cut.truncation == "END" else truncated_at_start)(part, cut.most_tokens)
+    features = vectors.weighted(vectors.features_of_text(fitting), "")
+    return Embedding(
+        vectors.vector(features, dimension),
+        start_char=span[0],
+        end_char=span[1],
+        truncated_characters=len(fitting) if fitting != part else None,
+        failure=failure,
+    )
 
 
 def _stretch(task: EmbeddingTask, model: Model, settings: Settings, header: Probe) -> _Stretch:
     duration = header.duration_sec
     if duration is None or duration <= 0:
         raise UnusableMediaError("The media can't be decoded: their duration can't be told.")
-    if duration > model.max_media_seconds:
+    most = task.most_seconds or model.max_media_seconds
+    if duration > most:
         raise UnusableMediaError(
-            f"The media are {duration:.1f} s long, longer than the {model.max_media_seconds:g} s that the model takes."
+            f"The media are {duration:.1f} s long, longer than the {most:g} s that the model takes."
         )
     if settings.enforce_media_envelope and header.kind is MediaKind.VIDEO:
         _check_envelope(header, duration)
@@ -126,6 +159,10 @@ def _embed_timed(task: EmbeddingTask, model: Model, settings: Settings, open_sou
         raise UnusableMediaError(f"The media have no track for any of {', '.join(task.options)}.")
 
     main_spans = segments(task.segmentation, stretch.start, stretch.end, tracks.cuts)
+    if model.max_timed_segments is not None and len(main_spans) > model.max_timed_segments:
+        raise UnusableMediaError(
+            f"The media have {len(main_spans)} segments; up to {model.max_timed_segments} are made."
+        )
     sound_spans = main_spans
     if task.segmentation.method == "shots" and not (model.options_share_segments or settings.options_share_segments):
         sound_spans = segments(Segmentation("even"), stretch.start, stretch.end)
@@ -135,7 +172,7 @@ def _embed_timed(task: EmbeddingTask, model: Model, settings: Settings, open_sou
             spans = main_spans if option in _PICTURE_OPTIONS else sound_spans
             features = [_features(track, option, span) for span in spans]
             result += _embeddings(features, spans, option, task, model)
-    if task.fused and len(present) > 1:
+    if task.fused and len(present) > (0 if task.fuses_what_there_is else 1):
         fused = [
             np.sum([_features(track, option, span) for option, track in present.items()], axis=0) for span in main_spans
         ]
@@ -167,11 +204,12 @@ def _features(track: Sampled, option: str, span: Span) -> Features:
 def _embeddings(
     features: list[Features], spans: list[Span], option: str, task: EmbeddingTask, model: Model
 ) -> Iterator[Embedding]:
+    dimension = task.dimension or model.dimension
     if "clip" in task.scopes:
         for (start, end), values in zip(spans, features, strict=True):
-            yield Embedding(vectors.vector(values, model.dimension), option, "clip", start, end)
+            yield Embedding(vectors.vector(values, dimension), option, "clip", start, end)
     if "asset" in task.scopes:
-        whole = vectors.vector(np.mean(features, axis=0), model.dimension)
+        whole = vectors.vector(np.mean(features, axis=0), dimension)
         yield Embedding(whole, option, "asset", spans[0][0], spans[-1][1])
 
 

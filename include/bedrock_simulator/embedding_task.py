@@ -13,6 +13,8 @@ class MediaKind(StrEnum):
     VIDEO = "video"
     AUDIO = "audio"
     IMAGE = "image"
+    TEXT = "text"
+    """A text that lies on S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class TextCut:
+    """How a text is cut into segments, and what happens to one of more tokens than the model takes."""
+
+    most_characters: int
+    most_tokens: int
+    truncation: Literal["START", "END", "NONE"]
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddingTask:
     """One valid request.
 
@@ -66,6 +77,16 @@ class EmbeddingTask:
     scopes: tuple[str, ...] = ("clip",)
     separate: bool = True
     fused: bool = False
+    fuses_what_there_is: bool = False
+    """Whether the fused rows are there also for a file with one track only."""
+    dimension: int | None = None
+    """Of the vectors, where the request chooses it."""
+    text_cut: TextCut | None = None
+    """How a text is cut; None where it is not."""
+    most_seconds: float | None = None
+    """The longest media that this call takes; None where the model has one limit for all."""
+    is_single: bool = False
+    """Whether it is a call of its own kind, for one embedding, with sizes of its own."""
 
     @property
     def source_name(self) -> str:

@@ -58,6 +58,7 @@ KINDS: dict[str, Stage] = {
     "zero_vector": Stage.OUTPUT,  # all numbers of one row are zero
     "missing_option": Stage.OUTPUT,  # option: there are no rows of this embeddingOption
     "missing_segment": Stage.OUTPUT,  # the rows of one stretch of time in the middle are left out
+    "segment_failed": Stage.OUTPUT,  # reason: one segment has failed, in the output of a model that says so (Nova)
     "overlapping_segment": Stage.OUTPUT,  # one row begins where the row before begins
 }
 
@@ -87,6 +88,7 @@ class Fault:
     dimension: int = 3
     value: str = "NaN"
     option: str = "audio"
+    reason: str = "INVALID_CONTENT"
     retry_after: float | None = None
     """Seconds that an error asks to wait, in a Retry-After header."""
     from_seconds: float = 0.0

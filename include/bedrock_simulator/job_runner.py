@@ -10,13 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from .clock import Clock
-from .embedding import document, embed, media_seconds
+from .embedding import embed, media_seconds
 from .embedding_task import EmbeddingTask
 from .job_store import JobStore
 from .jobs import COMPLETED, FAILED, IN_PROGRESS, Job, Outcome, fault_seconds, iso_time, stuck_seconds
 from .media import UnusableMediaError
 from .models import Model, models
-from .output_faults import output_content
+from .output_faults import struck_document, struck_files
 from .settings import Settings
 from .storage import MissingError, Storage, StorageError
 
@@ -138,7 +138,7 @@ class JobRunner:
             "requestId": job.invocation_id,
             "modelId": job.model_id,
             "submitTime": iso_time(job.submitted_ms),
-            "outputs": ["output.json"],
+            "outputs": [model.main_output],
         }
         self._storage.write(f"{job.output_uri}/manifest.json", json.dumps(manifest).encode())
         try:
@@ -195,9 +195,10 @@ class JobRunner:
     def _write_output(self, job: Job, model: Model, task: EmbeddingTask) -> Outcome:
         settings = self._settings()
         embeddings = embed(task, model, settings, self._storage.opened)
-        content = output_content(document(embeddings, model, settings), job.faults)
-        if content is not None:
-            self._storage.write(f"{job.output_uri}/output.json", content)
+        document = struck_document(model.document(embeddings, settings), job.faults)
+        files = model.output_files(document, task, job.output_uri)
+        for name, content in struck_files(files, model.main_output, job.faults).items():
+            self._storage.write(f"{job.output_uri}/{name}", content)
         return Outcome(COMPLETED)
 
     def _end(self, job: Job, outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import service_model
 from .clock import Clock
-from .embedding import document, embed
+from .embedding import embed
 from .embedding_task import EmbeddingTask
 from .errors import BedrockError, validation_error
 from .faults import FaultBook, Stage
@@ -25,6 +25,7 @@ from .job_store import Charge, JobQuery, JobStore, Position, QuotaReachedError
 from .jobs import IN_PROGRESS, Job, arn_parts, fault_seconds, invocation_arn, model_arn, new_invocation_id
 from .media import UnusableMediaError
 from .models import Model, models
+from .rates import CallRate
 from .settings import Settings
 from .storage import MissingError, Storage, StorageError
 
@@ -60,6 +61,7 @@ class Operations:
         self._runner = runner
         self._buckets_seen: dict[str, float] = {}
         self._buckets_lock = threading.Lock()
+        self._invokes = CallRate(clock.now_ms)
 
     def start_async_invoke(self, parameters: Parameters) -> Parameters:
         """Accept a job: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html ."""
@@ -191,6 +193,9 @@ class Operations:
         service_model.validate(INVOKE, parameters)
         settings = self._settings()
         model = self._invoke_model_id(parameters["modelId"])
+        rate = settings.invokes_per_second
+        if rate is not None and not self._invokes.take(model.model_id, rate):
+            raise BedrockError("ThrottlingException", "Too many requests, please wait before trying again.")
         for name in ("contentType", "accept"):
             if parameters.get(name) not in (None, "application/json", "*/*"):
                 raise validation_error(f"The {name} {parameters[name]} is not supported; it must be application/json.")
@@ -198,21 +203,18 @@ class Operations:
             model_input = json.loads(parameters.get("body", b""))
         except ValueError as error:
             raise validation_error("The request body is not valid JSON.") from error
-        if isinstance(model_input, dict) and model_input.get("inputType") in ("video", "audio"):
-            raise validation_error(
-                f"{model.model_id} takes {model_input['inputType']} only by StartAsyncInvoke; "
-                f"InvokeModel takes {', '.join(sorted(model.invoke_input_types))}."
-            )
-        task = model.task(model_input, settings)
+        task = model.invoke_task(model_input, settings)
         self._check_sources(task, model, settings)
         try:
-            answer = document(embed(task, model, settings, self._storage.opened), model, settings)
+            embeddings = embed(task, model, settings, self._storage.opened)
         except UnusableMediaError as error:
             raise validation_error(str(error)) from error
         except StorageError as error:
             raise BedrockError("InternalServerException", str(error)) from error
+        if failures := [embedding.failure for embedding in embeddings if embedding.failure]:
+            raise validation_error(f"The input can't be embedded: {failures[0]}.")
         self._store.charge(_charge(INVOKE, model, task, self._clock.now_ms(), media_seconds=0.0))
-        return answer
+        return model.answer(model.document(embeddings, settings))
 
     def _earliest(self, settings: Settings) -> int:
         retention = settings.job_retention_seconds
@@ -246,7 +248,7 @@ class Operations:
         raise validation_error("The provided model identifier is invalid.")
 
     def _in_service(self, model: Model) -> Model:
-        if self._region not in model.regions:
+        if self._region not in {*model.regions, *self._settings().extra_regions.get(model.model_id, ())}:
             raise validation_error("The provided model identifier is invalid.")
         last = model.end_of_life.get(self._region)
         today = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).date()
@@ -286,7 +288,7 @@ class Operations:
                 raise validation_error(f"The input {source.uri} does not exist or can't be accessed.") from error
             except StorageError as error:
                 raise BedrockError("InternalServerException", str(error)) from error
-            model.check_size(size, task.kind, source.uri)
+            model.check_size(size, task.kind, source.uri, is_single=task.is_single)
 
     def _check_place(self, bucket: str, owner: str | None, settings: Settings) -> None:
         region = settings.bucket_regions.get(bucket, self._region)

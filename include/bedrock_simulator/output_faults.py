@@ -1,8 +1,7 @@
-"""What the output faults do to an ``output.json``."""
+"""What the output faults do to the rows and files of an output."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -67,6 +66,13 @@ def _overlapping_segment(document: Document, _: Fault) -> Document:
     return {"data": rows}
 
 
+def _segment_failed(document: Document, fault: Fault) -> Document:
+    rows = [dict(row) for row in document["data"]]
+    if rows:
+        rows[len(rows) // 2]["failure"] = fault.reason
+    return {"data": rows}
+
+
 def _without_data(document: Document, _: Fault) -> Document:
     return {"result": document["data"]}
 
@@ -79,6 +85,7 @@ _DOCUMENT_FAULTS: dict[str, Callable[[Document, Fault], Document]] = {
     "missing_option": _missing_option,
     "missing_segment": _missing_segment,
     "overlapping_segment": _overlapping_segment,
+    "segment_failed": _segment_failed,
 }
 
 _CONTENT_FAULTS: dict[str, Callable[[bytes], bytes]] = {
@@ -87,14 +94,19 @@ _CONTENT_FAULTS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def output_content(document: Document, faults: Iterable[Fault]) -> bytes | None:
-    """Return the bytes of ``output.json`` after the faults, or None where it shall be missing."""
-    faults = list(faults)
+def struck_document(document: Document, faults: Iterable[Fault]) -> Document:
+    """Return the rows of an output after the faults that change rows."""
     for fault in faults:
         if fault.kind in _DOCUMENT_FAULTS:
             document = _DOCUMENT_FAULTS[fault.kind](document, fault)
-    content = json.dumps(document, separators=(",", ":")).encode()
+    return document
+
+
+def struck_files(files: dict[str, bytes], main: str, faults: Iterable[Fault]) -> dict[str, bytes]:
+    """Return the files of an output after the faults that change content, without the main one where it shall be missing."""
+    faults = list(faults)
     for fault in faults:
         if fault.kind in _CONTENT_FAULTS:
-            content = _CONTENT_FAULTS[fault.kind](content)
-    return None if any(fault.kind == "output_missing" for fault in faults) else content
+            files = {name: _CONTENT_FAULTS[fault.kind](content) for name, content in files.items()}
+    is_missing = any(fault.kind == "output_missing" for fault in faults)
+    return {name: content for name, content in files.items() if not (is_missing and name == main)}

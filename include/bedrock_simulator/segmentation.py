@@ -20,6 +20,19 @@ CUT_RATIO = 2.5
 CUT_NEIGHBOURS = 4
 
 
+def text_spans(text: str, most: int) -> list[tuple[int, int]]:
+    """Cut a text into parts of at most so many characters, at the end of a word where there is one."""
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        end = min(start + most, len(text))
+        if end < len(text):
+            end = next((place for place in range(end, start, -1) if text[place - 1].isspace()), end)
+        spans.append((start, end))
+        start = end
+    return spans
+
+
 def shot_boundaries(times: npt.NDArray[np.float64], pixels: npt.NDArray[np.uint8]) -> list[float]:
     """Find where one shot ends and the next begins.
 

@@ -30,6 +30,13 @@ class Settings:
     quota_error: Literal["ThrottlingException", "ServiceQuotaExceededException"] = "ThrottlingException"
     """The answer to a Start above ``max_in_flight`` (*unconfirmed*: both are reported)."""
 
+    invokes_per_second: float | None = None
+    """The most InvokeModel calls a second, per model; a second's calls may come at once. Above it the answer is a
+    ThrottlingException (*unconfirmed*: AWS publishes no figure for these models)."""
+
+    extra_regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Regions in which StartAsyncInvoke serves a model, by its id, beside those of its card (*unconfirmed*: older pages
+    have Marengo 2.7 in ap-northeast-2)."""
     bucket_regions: dict[str, str] = field(default_factory=dict)
     """The region of a bucket, by its name; the others are in the simulator's region."""
     bucket_owners: dict[str, str] = field(default_factory=dict)
@@ -82,6 +89,8 @@ class Settings:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"Settings.{name} must not be negative.")
+        if self.invokes_per_second is not None and self.invokes_per_second <= 0:
+            raise ValueError("Settings.invokes_per_second must be greater than 0, or null.")
         if not 1 <= self.default_page_size <= 1000:
             raise ValueError("Settings.default_page_size must be 1 to 1000.")
 

@@ -122,6 +122,14 @@ class _RemoteFile(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
+    def readall(self) -> bytes:
+        """Return what is left in one request; the inherited method makes one for every few kilobytes."""
+        content = b""
+        if self._position < self._size:
+            content, _ = _read_range(self._client, self._bucket, self._key, self._position, self._size)
+        self._position = self._size
+        return content
+
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
         end = min(self._position + len(view), self._size)

@@ -36,3 +36,12 @@ def truncated(text: str, max_tokens: int) -> str:
             return text[:end]
         end = piece_end
     return text
+
+
+def truncated_at_start(text: str, max_tokens: int) -> str:
+    """Return the longest end of the text that has at most ``max_tokens`` tokens."""
+    starts = [piece.start() for piece in _PIECE.finditer(text)]
+    kept = max(0, max_tokens - MARKER_TOKENS)
+    if len(starts) <= kept:
+        return text
+    return text[starts[-kept] :] if kept else ""

@@ -75,6 +75,22 @@ class Fields:
             raise malformed(self._at(name), f"{value!r} is not a valid enum value: {sorted(choices)}")
         return value
 
+    def number_choice(self, name: str, choices: Collection[int], default: int) -> int:
+        """Return one of some whole numbers."""
+        value = self._get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value not in choices:
+            raise malformed(self._at(name), f"{value!r} is not a valid enum value: {sorted(choices)}")
+        return value
+
+    def one_of(self, *names: str) -> str:
+        """Return the one of some members that is there: exactly one must be."""
+        there = [name for name in names if name in self]
+        if len(there) != 1:
+            raise malformed(self.path, f"exactly one of {', '.join(names)} must be given")
+        return there[0]
+
     def choices(self, name: str, choices: Collection[str], default: Collection[str]) -> tuple[str, ...]:
         """Return a list of different choices, in the order of ``choices``; not empty where it is present."""
         value = self._get(name)
@@ -104,8 +120,8 @@ class Fields:
             raise malformed(self._at(name), f"{value} is not less or equal to {maximum:g}")
         return float(value)
 
-    def whole_seconds(self, name: str, *, minimum: int, maximum: int) -> int | None:
-        """Return a whole number of seconds within its range, or None where it is absent."""
+    def whole_number(self, name: str, *, minimum: int, maximum: int) -> int | None:
+        """Return a whole number within its range, or None where it is absent."""
         value = self.seconds(name, minimum=minimum, maximum=maximum)
         if value is None:
             return None
@@ -137,22 +153,31 @@ class Fields:
             raise malformed(self.path, "exactly one of base64String and s3Location must be given")
         if location is None:
             return MediaSource(name=name, content=self._decoded(inline))
-        uri = location.text("uri")
-        if not _S3_URI.fullmatch(uri):
-            raise malformed(f"{location.path}/uri", "it is not an S3 URI of an object, s3://bucket/key")
+        uri = location.s3_uri("uri")
         owner = location.optional_text("bucketOwner")
         if owner is not None and not _ACCOUNT.fullmatch(owner):
             raise malformed(f"{location.path}/bucketOwner", "it is not an account id of twelve digits")
         location.finish()
         return MediaSource(name=name, uri=uri, bucket_owner=owner)
 
-    def _decoded(self, inline: object) -> bytes:
+    def s3_uri(self, name: str) -> str:
+        """Return the URI of an object on S3."""
+        uri = self.text(name)
+        if not _S3_URI.fullmatch(uri):
+            raise malformed(self._at(name), "it is not an S3 URI of an object, s3://bucket/key")
+        return uri
+
+    def inline(self, name: str) -> bytes:
+        """Return content in base64."""
+        return self._decoded(self._require(name), name)
+
+    def _decoded(self, inline: object, name: str = "base64String") -> bytes:
         if not isinstance(inline, str) or not inline:
-            raise malformed(self._at("base64String"), "expected type: String with minLength: 1")
+            raise malformed(self._at(name), "expected type: String with minLength: 1")
         try:
             return base64.b64decode(inline, validate=True)
         except binascii.Error as error:
-            raise malformed(self._at("base64String"), f"it is not base64 ({error})") from error
+            raise malformed(self._at(name), f"it is not base64 ({error})") from error
 
     def finish(self) -> None:
         """Refuse the members that nobody asked for."""

@@ -75,6 +75,10 @@ _WEIGHTS: dict[str, tuple[float, float, float, float, float]] = {
 }
 
 
+LEAST_DIMENSION = 512
+"""The features are more numbers than a shorter vector has."""
+
+
 @lru_cache(maxsize=8)
 def _matrix(dimension: int) -> npt.NDArray[np.float64]:
     if dimension < FEATURES:
@@ -155,6 +159,7 @@ def weighted(features: npt.NDArray[np.float64], option: str) -> npt.NDArray[np.f
 
 
 def vector(features: npt.NDArray[np.float64], dimension: int) -> Vector:
-    """Return the unit vector of ``dimension`` for weighted features."""
-    result: Vector = (_matrix(dimension) @ _unit(features)).astype(np.float32)
+    """Return the unit vector of ``dimension`` for weighted features; a short one is the beginning of a longer one."""
+    numbers = _matrix(max(dimension, LEAST_DIMENSION)) @ _unit(features)
+    result: Vector = (numbers if dimension >= LEAST_DIMENSION else _unit(numbers[:dimension])).astype(np.float32)
     return result

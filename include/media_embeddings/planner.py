@@ -183,7 +183,10 @@ def make_plan(
         deletions = decide_deletions(listed, known, complete_below, policy)
     found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
     decisions = _with_recovered(decisions, found)
-    texts, decisions = _read_texts(storage, decisions)
+    if model.text_limits.is_read_from_s3:
+        texts: Mapping[str, str] = {}
+    else:
+        texts, decisions = _read_texts(storage, decisions)
 
     batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
     folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))

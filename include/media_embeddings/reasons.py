@@ -16,6 +16,7 @@ class ReasonCode(StrEnum):
     TOO_LONG = "too_long"
     # Said by S3 or Bedrock of this one object.
     CORRUPT = "corrupt"
+    CONTENT_REFUSED = "content_refused"
     ACCESS_DENIED = "access_denied"
     INVALID_REQUEST = "invalid_request"
     SOURCE_GONE = "source_gone"

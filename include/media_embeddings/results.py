@@ -76,6 +76,103 @@ class _Row:
         return (self.start_sec or 0.0, self.scope, self.option or "", self.end_sec or 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one embedding stands for."""
+
+    start_sec: float | None = None
+    end_sec: float | None = None
+    option: str | None = None
+    scope: str = "clip"
+    start_char: int | None = None
+    end_char: int | None = None
+
+    @property
+    def order(self) -> tuple[float, int, str, str, float]:
+        """Return what rows are sorted by."""
+        return (self.start_sec or 0.0, self.start_char or 0, self.scope, self.option or "", self.end_sec or 0.0)
+
+
+class SegmentCollector:
+    """Collects segments one by one, of a model whose output is not Marengo's.
+
+    :param dimension: of the model's vectors.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._segments: list[Segment] = []
+        self._vectors: list[NDArray[np.float32]] = []
+
+    def add(self, segment: Segment, vector: Any) -> None:
+        """Take a segment with the parser's array of its vector.
+
+        :raises OutputInvalidError: where it has another length, or holds what is no finite number.
+        """
+        number = len(self._segments)
+        if not isinstance(vector, simdjson.Array):
+            raise OutputInvalidError(f"row {number} has no embedding")
+        with np.errstate(over="ignore"):
+            numbers = _numbers(number, vector, self._dimension, flat=False).astype(np.float32)
+        self._segments.append(segment)
+        self._vectors.append(numbers)
+
+    def rows(self) -> SegmentRows:
+        """Return what was collected, in order.
+
+        :raises OutputInvalidError: where it is nothing, or two are for the same segment.
+        """
+        if not self._segments:
+            raise OutputInvalidError("there are no rows in it")
+        order = sorted(range(len(self._segments)), key=lambda place: self._segments[place].order)
+        segments = [self._segments[place] for place in order]
+        _refuse_duplicates(segments)
+        vectors = np.stack([self._vectors[place] for place in order])
+        _refuse_infinite(vectors, 0)
+        has_characters = any(one.start_char is not None for one in segments)
+        return SegmentRows(
+            embedding=vectors,
+            start_sec=[one.start_sec for one in segments],
+            end_sec=[one.end_sec for one in segments],
+            embedding_option=[one.option for one in segments],
+            embedding_scope=[one.scope for one in segments],
+            start_char=[one.start_char for one in segments] if has_characters else None,
+            end_char=[one.end_char for one in segments] if has_characters else None,
+        )
+
+
+def read_json_lines(chunks: Iterable[bytes], read: Callable[[int, Any], None]) -> None:
+    """Give each JSON object of a file of lines, that arrives in chunks, to a function with its number, from 0 on.
+
+    The function may not keep it: its memory is used again for the next one.
+
+    :raises OutputInvalidError: where a line is no JSON object.
+    """
+    parser = simdjson.Parser()
+    for number, line in enumerate(line for line in _lines(chunks) if line.strip()):
+        try:
+            document = parser.parse(line)
+        except (ValueError, RuntimeError) as error:
+            raise OutputInvalidError(f"line {number + 1} is no JSON, or cut off: {error}") from error
+        if not isinstance(document, simdjson.Object):
+            raise OutputInvalidError(f"line {number + 1} is no JSON object")
+        read(number, document)
+        del document
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterable[bytes]:
+    pending: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        pending.append(first)
+        if others:
+            yield b"".join(pending)
+            *whole, last = others
+            yield from whole
+            pending = [last]
+    yield b"".join(pending)
+
+
 class OutputParser:
     """Reads the rows of one output, given whole or in parts that are rows between the same wrapper.
 
@@ -235,7 +332,7 @@ def _times(number: int, row: Any, scope: str) -> tuple[float | None, float | Non
     return (None if start is None else float(start), None if end is None else float(end))
 
 
-def _refuse_duplicates(rows: Sequence[_Row]) -> None:
+def _refuse_duplicates(rows: Sequence[_Row | Segment]) -> None:
     for one, other in pairwise(rows):
         if one.order == other.order:
             raise OutputInvalidError(f"two rows are for the same {one.scope}, option {one.option} and time")

@@ -91,7 +91,7 @@ def _segmentation(fields: Fields, kind: MediaKind) -> Segmentation:
     fixed = fields.seconds("useFixedLengthSec", minimum=2, maximum=10)
     if kind is MediaKind.AUDIO:
         return evenly() if fixed is None else Segmentation("fixed", length=fixed)
-    minimum = fields.whole_seconds("minClipSec", minimum=1, maximum=5)
+    minimum = fields.whole_number("minClipSec", minimum=1, maximum=5)
     if fixed is not None:
         if minimum is not None and minimum > fixed:
             raise malformed("#/minClipSec", f"{minimum} is greater than useFixedLengthSec, {fixed:g}")

@@ -153,10 +153,10 @@ def _segmentation(payload: Fields, kind: MediaKind) -> Segmentation:
     method = segmentation.choice("method", ("dynamic", "fixed") if kind is MediaKind.VIDEO else ("fixed",))
     details = segmentation.optional_nested(method)
     if method == "dynamic":
-        minimum = details.whole_seconds("minDurationSec", minimum=1, maximum=5) if details else None
+        minimum = details.whole_number("minDurationSec", minimum=1, maximum=5) if details else None
         result = Segmentation("shots", minimum=float(minimum or DEFAULT_SHORTEST_SHOT))
     else:
-        length = details.whole_seconds("durationSec", minimum=1, maximum=10) if details else None
+        length = details.whole_number("durationSec", minimum=1, maximum=10) if details else None
         result = Segmentation("fixed", length=float(length or DEFAULT_FIXED_SECONDS))
     if details is not None:
         details.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ MEGABYTE = 1_000_000
 GIGABYTE = 1_000_000_000
 
 OutputRow = dict[str, Any]
+Document = dict[str, Any]
+"""Rows as ``{"data": [row, ...]}``, or what a fault has made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,12 @@ class Embedding:
     scope: str | None = None
     start_sec: float | None = None
     end_sec: float | None = None
+    start_char: int | None = None
+    end_char: int | None = None
+    truncated_characters: int | None = None
+    """After how many characters its text was cut off."""
+    failure: str | None = None
+    """Why there is none after all, in the words of the model's output."""
 
     def shifted(self, seconds: float) -> Embedding:
         """Return it later by so many seconds."""
@@ -66,6 +75,14 @@ class Model(ABC):
     max_text_tokens: ClassVar[int]
     options_share_segments: ClassVar[bool]
     """Whether all embedding options have the same segments under dynamic segmentation."""
+    max_single_bytes: ClassVar[Mapping[MediaKind, int]] = {}
+    """What a call for one embedding takes, where that is less."""
+    max_timed_segments: ClassVar[int | None] = None
+    max_text_segments: ClassVar[int | None] = None
+    image_formats: ClassVar[tuple[str, ...] | None] = None
+    """By Pillow's names; None where the settings say it."""
+    main_output: ClassVar[str] = "output.json"
+    """The file that says how the embedding went."""
 
     def task(self, model_input: object, settings: Settings) -> EmbeddingTask:
         """Check a request's model input and say what it asks for.
@@ -73,13 +90,28 @@ class Model(ABC):
         :raises BedrockError: a ``ValidationException`` if it breaks a rule.
         """
         fields = Fields(model_input)
-        task = self._task(fields, settings)
+        return self._finished(fields, self._task(fields, settings), settings)
+
+    def invoke_task(self, model_input: object, settings: Settings) -> EmbeddingTask:
+        """Check what InvokeModel is given and say what it asks for.
+
+        :raises BedrockError: a ``ValidationException`` if it breaks a rule, or only StartAsyncInvoke takes it.
+        """
+        input_type = model_input.get("inputType") if isinstance(model_input, dict) else None
+        if input_type in ("video", "audio"):
+            raise validation_error(
+                f"{self.model_id} takes {input_type} only by StartAsyncInvoke; "
+                f"InvokeModel takes {', '.join(sorted(self.invoke_input_types))}."
+            )
+        return self.task(model_input, settings)
+
+    def _finished(self, fields: Fields, task: EmbeddingTask, settings: Settings) -> EmbeddingTask:
         fields.finish()
         for source in task.sources:
             if source.uri is not None and source.bucket_owner is None and settings.bucket_owner_required:
                 raise malformed("#", f"bucketOwner is required for {source.uri}")
             if source.content is not None and task.kind is not None:
-                self.check_size(len(source.content), task.kind, "the inline content")
+                self.check_size(len(source.content), task.kind, "the inline content", is_single=task.is_single)
         return task
 
     @abstractmethod
@@ -90,12 +122,24 @@ class Model(ABC):
     def row(self, embedding: Embedding, settings: Settings) -> OutputRow:
         """Return one row of the output's ``data``."""
 
-    def check_size(self, size_bytes: int, kind: MediaKind, name: str) -> None:
+    def document(self, embeddings: list[Embedding], settings: Settings) -> Document:
+        """Return all rows, before a fault strikes them."""
+        return {"data": [self.row(embedding, settings) for embedding in embeddings]}
+
+    def answer(self, document: Document) -> Document:
+        """Return InvokeModel's answer."""
+        return document
+
+    def output_files(self, document: Document, task: EmbeddingTask, output_uri: str) -> dict[str, bytes]:  # noqa: ARG002
+        """Return what a job writes, by file name; the main output is the last one."""
+        return {self.main_output: json_content(document)}
+
+    def check_size(self, size_bytes: int, kind: MediaKind, name: str, *, is_single: bool = False) -> None:
         """Check the size of a media source.
 
         :raises BedrockError: a ``ValidationException`` if it is empty or larger than the model takes.
         """
-        limit = self.max_object_bytes[kind]
+        limit = (self.max_single_bytes if is_single else {}).get(kind, self.max_object_bytes[kind])
         if size_bytes > limit:
             raise validation_error(
                 f"The size of {name} is {size_bytes} bytes; {self.model_id} takes {kind} up to {limit} bytes."
@@ -113,6 +157,11 @@ class Model(ABC):
             raise validation_error(
                 f"The text has about {count} tokens; {self.model_id} takes up to {self.max_text_tokens}."
             )
+
+
+def json_content(document: Document) -> bytes:
+    """Return a document as its file holds it."""
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def evenly() -> Segmentation:

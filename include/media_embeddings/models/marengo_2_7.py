@@ -110,7 +110,8 @@ class Marengo27:
         values = {
             "embeddingOption": _options(check, media_type, given),
             "startSec": check.number(given, "startSec", least=0) or None,
-            "lengthSec": check.number(given, "lengthSec", least=0),
+            # The page's range begins with 0, which would leave nothing to embed.
+            "lengthSec": check.number(given, "lengthSec", least=0, above=True),
             "useFixedLengthSec": fixed,
             "minClipSec": shortest if shortest != _DEFAULT_MIN_CLIP_SEC else None,
         }
@@ -133,7 +134,12 @@ class Marengo27:
         """Return why the model can't take an object, as far as its listing tells."""
         return rejection_by_size(media, self.limits)
 
-    def rejection_by_facts(self, media: MediaObject, facts: MediaFacts) -> Reason | None:
+    def rejection_by_facts(
+        self,
+        media: MediaObject,
+        facts: MediaFacts,
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002 - the limits are the same with all of them
+    ) -> Reason | None:
         """Return why the model can't take an object, as far as its header tells."""
         return rejection_by_facts(media, facts, self.limits)
 
@@ -149,7 +155,7 @@ class Marengo27:
         """Return the flat request body."""
         if media.media_type is MediaType.TEXT:
             return {"inputType": "text", "inputText": text, **parameters}
-        source = media_source(media, bucket_owner, content)
+        source = media_source(media.uri, bucket_owner, content)
         return {"inputType": media.media_type.value, "mediaSource": source, **parameters}
 
     def query_input(self, text: str) -> dict[str, Any]:

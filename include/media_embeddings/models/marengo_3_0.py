@@ -5,7 +5,8 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-marengo-3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ _CARD = "https://docs.aws.amazon.com/bedrock/latest/userguide/model-card-twelvel
 _LIFECYCLE = Lifecycle(_CARD, {"ap-northeast-2": date(2027, 3, 22)})
 _NAMES = frozenset({"startSec", "endSec", "segmentation", "embeddingOption", "embeddingType", "embeddingScope"})
 
+# In the text of multi_input, what refers to the image of this name.
+_PLACEHOLDER = re.compile(r"<@([^<>@]+)>")
+
 # "6 GB" and "5 MB" are read as in Marengo 2.7.
 _LIMITS = Limits(
     size_bytes={MediaType.VIDEO: 6 * GIBIBYTE, MediaType.AUDIO: 6 * GIBIBYTE, MediaType.IMAGE: 5 * MEBIBYTE},
@@ -65,6 +69,23 @@ _LIMITS = Limits(
         {"least_duration_sec", "least_pixels", "greatest_pixels", "greatest_aspect", "image_formats"}
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """An image of a request that has several inputs: its S3 location, or its content."""
+
+    uri: str
+    """Where it lies, or what its content is called in messages."""
+    bucket_owner: str | None = None
+    content: bytes | None = None
+    name: str | None = None
+    """What ``<@name>`` in the text refers to."""
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Return it as the request names it."""
+        return media_source(self.uri, self.bucket_owner, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +173,12 @@ class Marengo30:
         """Return why the model can't take an object, as far as its listing tells."""
         return rejection_by_size(media, self.limits)
 
-    def rejection_by_facts(self, media: MediaObject, facts: MediaFacts) -> Reason | None:
+    def rejection_by_facts(
+        self,
+        media: MediaObject,
+        facts: MediaFacts,
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002 - the limits are the same with all of them
+    ) -> Reason | None:
         """Return why the model can't take an object, as far as its header tells."""
         return rejection_by_facts(media, facts, self.limits)
 
@@ -169,17 +195,50 @@ class Marengo30:
         kind = media.media_type.value
         if media.media_type is MediaType.TEXT:
             return self.query_input(text or "")
-        return {"inputType": kind, kind: {"mediaSource": media_source(media, bucket_owner, content), **parameters}}
+        return {"inputType": kind, kind: {"mediaSource": media_source(media.uri, bucket_owner, content), **parameters}}
 
     def query_input(self, text: str) -> dict[str, Any]:
         """Return the request for a text."""
         return {"inputType": "text", "text": {"inputText": text}}
+
+    def text_image_input(self, text: str, image: InputImage) -> dict[str, Any]:
+        """Return the request for one vector of a text and an image together."""
+        return {"inputType": "text_image", "text_image": {"inputText": text, "mediaSource": image.source}}
+
+    def multi_input(self, text: str | None, images: Sequence[InputImage]) -> dict[str, Any]:
+        """Return the request for one vector of several images, and a text that may refer to them by ``<@name>``.
+
+        :raises ParameterError: where there is no image, or the text and the images' names don't match.
+        """
+        _check_names(text or "", images)
+        sources = [
+            ({"name": image.name} if image.name else {}) | {"mediaType": "image"} | image.source for image in images
+        ]
+        return {
+            "inputType": "multi_input",
+            "multi_input": ({"inputText": text} if text else {}) | {"mediaSources": sources},
+        }
 
     def read_output(self, folder: OutputFolder, media_type: MediaType) -> SegmentRows:
         """Return the rows of ``output.json``."""
         from media_embeddings.streamed_results import read_rows
 
         return read_rows(folder, self, media_type)
+
+
+def _check_names(text: str, images: Sequence[InputImage]) -> None:
+    check = Checker(_DOCUMENTATION)
+    if not images:
+        raise check.error("mediaSources", "must be one or more images (found none)")
+    names = [image.name for image in images if image.name]
+    if len(set(names)) != len(names):
+        raise check.error("mediaSources", f"must have names that differ (found {', '.join(names)})")
+    wanted = set(_PLACEHOLDER.findall(text))
+    if wanted and (wanted != set(names) or len(names) != len(images)):
+        found = ", ".join(image.name or "an image without a name" for image in images)
+        raise check.error(
+            "mediaSources", f"must be one image for each of {', '.join(sorted(wanted))} in inputText (found {found})"
+        )
 
 
 def _set(given: Mapping[str, Any]) -> dict[str, Any]:

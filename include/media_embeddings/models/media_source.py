@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from media_embeddings.media import MediaObject
-
 MOST_CONTENT_BYTES = 36_000_000
 """Of ``base64String``, before it is encoded: https://docs.twelvelabs.io/docs/cloud-partner-integrations/amazon-bedrock"""
 MOST_BODY_BYTES = 25_000_000
@@ -24,20 +22,21 @@ def fits_a_request(size_bytes: int) -> bool:
     return size_bytes <= MOST_CONTENT_BYTES and _encoded_bytes(size_bytes) + _ENVELOPE_BYTES <= MOST_BODY_BYTES
 
 
-def media_source(media: MediaObject, bucket_owner: str | None, content: bytes | None) -> dict[str, Any]:
+def media_source(uri: str, bucket_owner: str | None, content: bytes | None) -> dict[str, Any]:
     """Return an object as Marengo's requests name it: its location, or its content where that is given.
 
+    :param uri: where it lies, or what its content is called in a message.
     :raises ContentTooLargeError: naming both limits.
     """
     if content is not None:
-        return {"base64String": _encoded(media, content)}
-    return {"s3Location": {"uri": media.uri} | ({"bucketOwner": bucket_owner} if bucket_owner else {})}
+        return {"base64String": _encoded(uri, content)}
+    return {"s3Location": {"uri": uri} | ({"bucketOwner": bucket_owner} if bucket_owner else {})}
 
 
-def _encoded(media: MediaObject, content: bytes) -> str:
+def _encoded(uri: str, content: bytes) -> str:
     if not fits_a_request(len(content)):
         raise ContentTooLargeError(
-            f"{media.uri} can't be sent with a request: its {len(content)} bytes are {_encoded_bytes(len(content))} in "
+            f"{uri} can't be sent with a request: its {len(content)} bytes are {_encoded_bytes(len(content))} in "
             f"base64, and base64String takes {MOST_CONTENT_BYTES} bytes of media in a body of {MOST_BODY_BYTES} bytes; "
             "send its S3 location, see https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html"
         )

@@ -124,8 +124,13 @@ class EmbeddingModel(Protocol):
     def rejection(self, media: MediaObject) -> Reason | None:
         """Return why the model can't take an object, as far as its listing tells."""
 
-    def rejection_by_facts(self, media: MediaObject, facts: MediaFacts) -> Reason | None:
-        """Return why the model can't take an object, as far as its header tells."""
+    def rejection_by_facts(
+        self, media: MediaObject, facts: MediaFacts, parameters: Mapping[str, Any] | None = None
+    ) -> Reason | None:
+        """Return why the model can't take an object, as far as its header tells.
+
+        :param parameters: as :meth:`parameters` gives them, where they are known: some decide how much may be sent.
+        """
 
     def model_input(
         self,

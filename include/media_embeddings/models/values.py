@@ -32,18 +32,26 @@ class Checker:
         least: float,
         most: float | None = None,
         whole: bool = False,
+        above: bool = False,
     ) -> int | float | None:
-        """Return a number within its range, or None where it is not given."""
+        """Return a number within its range, or None where it is not given.
+
+        :param above: whether the least number itself is not allowed.
+        """
         value = given.get(name)
         if value is None:
             return None
         wanted = f"must be {'a whole number' if whole else 'a number'} " + (
-            f"from {least:g} to {most:g}" if most is not None else f"of {least:g} or more"
+            f"from {least:g} to {most:g}"
+            if most is not None
+            else f"greater than {least:g}"
+            if above
+            else f"of {least:g} or more"
         )
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise self.error(name, f"{wanted} (found {value!r})")
         # The comparison is this way round so that NaN is refused as well; infinity is no JSON.
-        if not least <= value <= (sys.float_info.max if most is None else most):
+        if not least <= value <= (sys.float_info.max if most is None else most) or (above and value == least):
             raise self.error(name, f"{wanted} (found {value!r})")
         return int(value) if whole else float(value)
 
@@ -70,4 +78,4 @@ class Checker:
 
     def error(self, name: str, message: str) -> ParameterError:
         """Return the error for a parameter."""
-        return ParameterError(name, message, self.documentation)
+        return ParameterError(name, f"{name} {message}", self.documentation)

@@ -31,6 +31,7 @@ def s3(seaweedfs):
         "broken.mp4": media_files.video(shots)[:3000],
         "not-a-video.mp4": b"This is no video. " * 200,
         "empty.mp4": b"",
+        "story.txt": media_files.STORY.encode(),
     }.items():
         client.put_object(Bucket="media", Key=key, Body=content)
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 RED, GREEN, BLUE, WHITE = (215, 30, 35), (40, 150, 50), (35, 75, 205), (245, 245, 245)
 SAMPLE_RATE = 16_000
+STORY = "A red boat lay in the blue water. " * 50
 
 
 def image(colour: tuple[int, int, int], image_format: str = "PNG", size: tuple[int, int] = (160, 128)) -> bytes:
@@ -60,3 +62,14 @@ def _encode_tone(container, sound, seconds: float, frequency: float = 440.0) -> 
         for resampled in resampler.resample(frame):
             container.mux(sound.encode(resampled))
     container.mux(sound.encode(None))
+
+
+def silence(seconds: int, sample_rate: int = 1000) -> bytes:
+    """Return a WAV of so many seconds of silence, small enough for hours."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(1)
+        sound.setframerate(sample_rate)
+        sound.writeframes(b"\x80" * (seconds * sample_rate))
+    return file.getvalue()

@@ -289,6 +289,19 @@ def test_invoke_model_refuses_a_body_over_25_megabytes(server):
     assert (code, "25000000" in message) == ("ValidationException", True)
 
 
+def test_invoke_model_is_throttled_above_its_rate(server):
+    # So slow that nothing is filled up while the test runs.
+    server.admin.settings(invokes_per_second=0.001)
+    client = server.client()
+    client.invoke_model(modelId=f"us.{MARENGO_27}", body=json.dumps(TEXT))
+    assert error_of(client.invoke_model, modelId=f"us.{MARENGO_27}", body=json.dumps(TEXT))[:2] == (
+        "ThrottlingException",
+        429,
+    )
+    server.admin.advance_clock(1000)
+    client.invoke_model(modelId=f"us.{MARENGO_27}", body=json.dumps(TEXT))
+
+
 def test_a_request_signed_for_another_region_is_refused(server):
     call = server.client(region="eu-west-1").list_async_invokes
     assert error_of(call)[:2] == ("InvalidSignatureException", 403)

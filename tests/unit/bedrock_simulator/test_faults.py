@@ -7,7 +7,8 @@ import json
 import pytest
 
 from bedrock_simulator.faults import KINDS, Fault, FaultBook, Stage
-from bedrock_simulator.output_faults import output_content
+from bedrock_simulator.models.model import json_content
+from bedrock_simulator.output_faults import struck_document, struck_files
 
 OPTIONS = ("visual-text", "audio", "visual-text")
 DOCUMENT = {
@@ -89,6 +90,11 @@ def test_a_book_is_saved_and_opened_again():
 def test_a_fault_that_can_not_strike_is_refused(wrong):
     with pytest.raises(ValueError, match=r"fault|error code"):
         Fault(**wrong)
+
+
+def output_content(document: dict, faults: list[Fault]) -> bytes | None:
+    content = json_content(struck_document(document, faults))
+    return struck_files({"output.json": content}, "output.json", faults).get("output.json")
 
 
 def test_without_faults_the_output_is_what_it_is():

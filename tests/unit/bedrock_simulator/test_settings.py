@@ -24,6 +24,7 @@ def test_settings_survive_json():
         {"max_in_flight": "many"},
         {"max_in_flight": True},
         {"max_in_flight": -1},
+        {"invokes_per_second": 0},
         {"seconds_per_job": float("nan")},
         {"quota_error": "SomethingElse"},
         {"default_page_size": 1001},

@@ -73,6 +73,9 @@ def test_silence_has_a_unit_vector():
     assert np.linalg.norm(tone(440, loudness=0.0)) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_too_few_dimensions_are_refused():
-    with pytest.raises(ValueError, match="at least"):
-        vectors.vector(np.ones(vectors.FEATURES), 64)
+def test_a_short_vector_is_the_beginning_of_a_longer_one_with_unit_length():
+    features = vectors.weighted(vectors.features_of_text("red boat"), "")
+    long, short = vectors.vector(features, 512), vectors.vector(features, 256)
+
+    assert np.linalg.norm(short) == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_allclose(short, long[:256] / np.linalg.norm(long[:256]), atol=1e-6)

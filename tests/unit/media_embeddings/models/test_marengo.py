@@ -119,7 +119,7 @@ IN_RANGE = [
     (OLD, MediaType.VIDEO, {"minClipSec": 1}),
     (OLD, MediaType.VIDEO, {"minClipSec": 5}),
     (OLD, MediaType.VIDEO, {"startSec": 0.1}),
-    (OLD, MediaType.VIDEO, {"lengthSec": 0}),
+    (OLD, MediaType.VIDEO, {"lengthSec": 0.1}),
     (OLD, MediaType.AUDIO, {"startSec": 3, "lengthSec": 7.5}),
     (OLD, MediaType.AUDIO, {"useFixedLengthSec": 2}),
     (OLD, MediaType.AUDIO, {"useFixedLengthSec": 10}),
@@ -153,6 +153,7 @@ OUT_OF_RANGE = [
     (OLD, MediaType.VIDEO, {"startSec": float("inf")}, "startSec"),
     (OLD, MediaType.VIDEO, {"startSec": 10**400}, "startSec"),
     (OLD, MediaType.VIDEO, {"lengthSec": -0.1}, "lengthSec"),
+    (OLD, MediaType.VIDEO, {"lengthSec": 0}, "lengthSec"),
     (OLD, MediaType.AUDIO, {"useFixedLengthSec": 10.5}, "useFixedLengthSec"),
     (OLD, MediaType.VIDEO, {"embeddingOption": ["audio", "audio"]}, "embeddingOption"),
     (OLD, MediaType.VIDEO, {"embeddingOption": [{"audio": True}]}, "embeddingOption"),
@@ -207,6 +208,7 @@ def test_a_value_outside_is_refused_with_its_name_and_the_documentation(model, m
         model.parameters(media_type, given)
 
     assert raised.value.parameter == parameter
+    assert str(raised.value).startswith(f"{parameter} ")
 
 
 def test_equal_settings_are_equal_parameters():
