@@ -28,7 +28,7 @@ Every night the media below {sources} that are new or changed are embedded with 
 | task | what it does |
 |---|---|
 | `list_media` | lists the sources; downloads nothing |
-| `plan` | compares with the ledger, checks limits, cuts batches |
+| `plan` | compares with the ledger, reads headers, checks limits, cuts batches |
 | `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
@@ -45,10 +45,14 @@ when its task is marked as failed.
 
 def _storage(library: Library) -> Storage:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.config import Config
 
-    from media_embeddings.storage import Storage
+    from media_embeddings.storage import MOST_CONNECTIONS, Storage
 
     hook = S3Hook(aws_conn_id=library.aws_conn_id, region_name=library.region)
+    # What the connection sets itself stands.
+    config = Config(max_pool_connections=MOST_CONNECTIONS).merge(hook.conn_config.botocore_config or Config())
+    hook = S3Hook(aws_conn_id=library.aws_conn_id, region_name=library.region, config=config)
     return Storage.of_session(hook.get_session(), hook.get_conn())
 
 
@@ -139,6 +143,7 @@ def _round_uris(ti: Any, rounds: Iterable[int]) -> list[str]:
 
 def _list_media(library: Library) -> dict[str, Any]:
     from media_embeddings import listing
+    from media_embeddings.bucket_regions import WrongRegionError
     from media_embeddings.run_folder import RunFolder
 
     context = get_current_context()
@@ -153,7 +158,7 @@ def _list_media(library: Library) -> dict[str, Any]:
             prefix=params["prefix"] or None,
             media_types=None if set(chosen) == set(library.media_types) else chosen,
         ).as_dict()
-    except listing.NothingListedError as error:
+    except (listing.NothingListedError, WrongRegionError) as error:
         raise AirflowFailException(str(error)) from error
 
 
