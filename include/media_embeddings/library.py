@@ -51,6 +51,13 @@ class DeletionMode(StrEnum):
     ON = "on"
 
 
+class UnconfirmedLimits(StrEnum):
+    """What a library does about objects outside of limits that the model's maker states, but AWS does not for Bedrock."""
+
+    WARN = "warn"
+    REJECT = "reject"
+
+
 class Library(BaseModel):
     """The settings of one library, as ``include/config/libraries.yaml`` gives them."""
 
@@ -76,6 +83,10 @@ class Library(BaseModel):
     model: str
     model_parameters: Mapping[MediaType, Mapping[str, Any]] = Field(default_factory=dict)
     """Per media type, in Bedrock's own field names."""
+    read_headers: bool = True
+    """Whether duration, tracks and sizes are read from the objects' headers before anything is spent on them."""
+    unconfirmed_limits: UnconfirmedLimits = UnconfirmedLimits.WARN
+    """A limit that is wrong would keep media from being embedded, so one that AWS does not state warns only."""
     tables: S3Uri
     work: S3Uri
     schedule: str | None = "0 2 * * *"

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from media_embeddings.batches import write_batch
 from media_embeddings.deleting import delete_objects
 from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
+from media_embeddings.headers.checks import check_headers
 from media_embeddings.identity import canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
-from media_embeddings.library import Library
+from media_embeddings.library import Library, UnconfirmedLimits
 from media_embeddings.listing import UNSUPPORTED, Listing
 from media_embeddings.media import MediaType
 from media_embeddings.models import model_named
@@ -122,8 +123,8 @@ def make_plan(
 ) -> tuple[Plan, str]:
     """Make the plan of a run, write it below the work prefix, and return it with its URI.
 
-    What the plan itself settles for the first time (rejected objects, unreadable texts) goes to the ledger here, in one
-    commit, unless it is a dry run. Making the same plan again writes the same files again.
+    What the plan itself settles for the first time (rejected objects, unreadable texts and headers) goes to the ledger
+    here, in one commit, unless it is a dry run. Making the same plan again writes the same files again.
     """
     model = _model(library, options)
     tables = Tables(library.tables, storage.table_options)
@@ -142,6 +143,8 @@ def make_plan(
         max_attempts=library.max_attempts,
         retry_failed=options.retry_failed,
         release=tuple(options.release),
+        reads_headers=library.read_headers,
+        rejects_unconfirmed=library.unconfirmed_limits is UnconfirmedLimits.REJECT,
     )
     policy = DeletionPolicy(
         mode=library.deletions,
@@ -161,6 +164,8 @@ def make_plan(
     found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
     decisions = _with_recovered(decisions, found)
     texts, decisions = _read_texts(storage, decisions)
+    checks = check_headers(storage, purpose, decisions.planned)
+    decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
 
     batches = cut_batches(decisions.planned, library.batch_size, library.max_batches)
     folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(batches))
@@ -171,7 +176,9 @@ def make_plan(
         _record_news(tables, library, purpose, decisions.settled, listing.listed_at)
         _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
         delete_objects(tables, model.name, deletions.uris, run_id=run_id, listed_at=listing.listed_at)
-    plan = _summary(library, purpose, folder, listing, decisions, batches, deletions, recovered=len(found.recovered))
+    plan = _summary(
+        library, purpose, folder, listing, decisions, batches, deletions, checks.notices, recovered=len(found.recovered)
+    )
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
 
@@ -299,6 +306,7 @@ def _record_news(
             etag=one.etag,
             size_bytes=one.size_bytes,
             last_modified=one.last_modified,
+            duration_sec=one.duration_sec,
             embedding_key=one.embedding_key,
             parameters=purpose.parameters.get(MediaType(one.media_type)) if one.media_type else None,
             library=library.name,
@@ -360,6 +368,7 @@ def _summary(
     decisions: Decisions,
     batches: Sequence[Batch],
     deletions: Deletions,
+    notices: Sequence[str],
     *,
     recovered: int,
 ) -> Plan:
@@ -394,7 +403,7 @@ def _summary(
         batches=tuple(batch.name for batch in batches),
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
-        notices=(*listing.notices, *deletions.notices),
+        notices=(*listing.notices, *deletions.notices, *notices),
         news=tuple(
             {
                 "media_uri": one.media_uri,
