@@ -72,7 +72,7 @@ def video(
 
 @cache
 def long_film(seconds: int, *, options: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """Return a film of 30 pictures a second, in which every picture is the first one's packet again."""
+    """Return a film of 30 pictures a second, of which only the first is one: nobody decodes the others."""
     with _made("mp4", options) as (made, content):
         pictures = made.add_stream("libx264", rate=30)
         pictures.width, pictures.height, pictures.pix_fmt = 16, 16, "yuv420p"
@@ -83,10 +83,10 @@ def long_film(seconds: int, *, options: tuple[tuple[str, str], ...] = ()) -> byt
         )
         frame.pts, frame.time_base = 0, Fraction(1, 30)
         (first,) = pictures.encode(frame)
-        samples = [bytes(first) + bytes(size) for size in (1, 2)]
+        # Of two sizes, so that each has to stand in the table.
+        samples = [b"\x00\x00\x00\x01\x41\x9a" + b"\x80" * length for length in (2, 3)]
         for number in range(seconds * 30):
-            # Of two sizes, so that each has to stand in the table.
-            packet = av.Packet(samples[number % 2])
+            packet = av.Packet(samples[number % 2] if number else bytes(first))
             packet.stream, packet.time_base = pictures, Fraction(1, 30)
             packet.pts = packet.dts = number
             packet.is_keyframe = True
