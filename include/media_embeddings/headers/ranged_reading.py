@@ -13,7 +13,7 @@ from media_embeddings.media import MediaFacts, MediaObject
 
 logger = logging.getLogger(__name__)
 
-# A film of two hours with its header at the end takes 8 requests and 300 KB, an MPEG program stream 7 and 600 KB: see
+# A film of two hours with its header at the end takes 6 requests and 370 KB, an MPEG program stream 5 and 540 KB: see
 # benchmarks/headers.py. What would need more than that is sent without being checked.
 MOST_REQUESTS = 16
 MOST_BYTES = 1024 * 1024
