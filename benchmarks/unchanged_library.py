@@ -56,6 +56,8 @@ LIBRARY = Library(
     model="marengo-3-0",
     tables="s3://large-vectors/tables",
     work="s3://large-vectors/work",
+    # Its objects are only listed: there is nothing to read of them.
+    read_headers=False,
 )
 MOST_RATIO, MOST_MEBIBYTES = 1.5, 1024
 ROUNDS = 3

@@ -33,7 +33,7 @@ Every night the media below {sources} that are new or changed are embedded with 
 | task | what it does |
 |---|---|
 | `list_media` | lists the sources; downloads nothing |
-| `plan` | compares with the ledger, checks limits, cuts batches |
+| `plan` | compares with the ledger, reads headers, checks limits, cuts batches |
 | `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
@@ -55,10 +55,14 @@ says how far that is. In a run with another `model`, they are skipped.
 
 def _storage(library: Library) -> Storage:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.config import Config
 
-    from media_embeddings.storage import Storage
+    from media_embeddings.storage import MOST_CONNECTIONS, Storage
 
     hook = S3Hook(aws_conn_id=library.aws_conn_id, region_name=library.region)
+    # What the connection sets itself stands.
+    config = Config(max_pool_connections=MOST_CONNECTIONS).merge(hook.conn_config.botocore_config or Config())
+    hook = S3Hook(aws_conn_id=library.aws_conn_id, region_name=library.region, config=config)
     return Storage.of_session(hook.get_session(), hook.get_conn())
 
 
@@ -195,6 +199,7 @@ def _report(library: Library, parts: Iterable[_Part]) -> dict[str, Any]:
 
 def _list_media(library: Library) -> dict[str, Any]:
     from media_embeddings import listing
+    from media_embeddings.bucket_regions import WrongRegionError
     from media_embeddings.model_lifecycle import ModelEndedError, check_models
     from media_embeddings.run_folder import RunFolder
 
@@ -214,7 +219,7 @@ def _list_media(library: Library) -> dict[str, Any]:
             prefix=params["prefix"] or None,
             media_types=None if set(chosen) == set(library.media_types) else chosen,
         ).as_dict()
-    except listing.NothingListedError as error:
+    except (listing.NothingListedError, WrongRegionError) as error:
         raise AirflowFailException(str(error)) from error
 
 

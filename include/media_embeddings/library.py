@@ -59,6 +59,13 @@ class LifecycleMode(StrEnum):
     WARN = "warn"
 
 
+class UnconfirmedLimits(StrEnum):
+    """What a library does about objects outside of limits that the model's maker states, but AWS does not for Bedrock."""
+
+    WARN = "warn"
+    REJECT = "reject"
+
+
 class Library(BaseModel):
     """The settings of one library, as ``include/config/libraries.yaml`` gives them."""
 
@@ -98,6 +105,10 @@ class Library(BaseModel):
         default_factory=dict
     )
     """By model, the id or inference profile that InvokeModel is given instead of the model's own for the region."""
+    read_headers: bool = True
+    """Whether duration, tracks and sizes are read from the objects' headers before anything is spent on them."""
+    unconfirmed_limits: UnconfirmedLimits = UnconfirmedLimits.WARN
+    """A limit that is wrong would keep media from being embedded, so one that AWS does not state warns only."""
     tables: S3Uri
     work: S3Uri
     schedule: str | None = "0 2 * * *"

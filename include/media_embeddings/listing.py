@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from media_embeddings.bucket_regions import check_bucket_regions
 from media_embeddings.inventory import InventoryUnusableError, covers, find_inventory, read_objects
 from media_embeddings.key_ranges import list_ranges
 from media_embeddings.library import DeletionMode, Library
@@ -134,10 +135,12 @@ def list_media(
     :param media_types: list only these; objects whose suffix tells no media type are then left out as well.
     :raises NothingListedError: when no source can be listed. A source that can't be listed beside others that can is
         returned in ``failures``.
+    :raises WrongRegionError: when one of the library's buckets is in another region.
     :raises SourceUnreachableError: when S3 fails in a way that may pass (time-outs, 5xx).
     """
     listed_at = datetime.now(UTC)
     sources = _narrowed(library.sources, prefix)
+    notices = check_bucket_regions(storage.client, library)
     # More at once than there are connections would only be thrown away.
     calls = min(_PARALLEL_CALLS, getattr(storage.client.meta.config, "max_pool_connections", 10))
     wanted = None if media_types is None else frozenset(media_types)
@@ -169,7 +172,8 @@ def list_media(
         or not all(one.is_complete for _, one in listed),
         listed_at=min([listed_at, *(one.inventory_of for _, one in listed if one.inventory_of is not None)]),
         failures=failures,
-        notices=tuple(
+        notices=notices
+        + tuple(
             f"{source}: the inventory may be limited to a part of it, so nothing there counts as gone; allow "
             "s3:GetInventoryConfiguration on the bucket, so that this can be told"
             for source, one in listed
@@ -224,7 +228,7 @@ class _SourceReader:
             rows.write(part, kept)
 
         try:
-            self._check_region(source)
+            self._check_bucket(source)
             with _explained_errors():
                 if self.library.inventory is None:
                     inventory_of, is_complete = None, True
@@ -256,15 +260,10 @@ class _SourceReader:
             )
         return read_objects(self.storage, found, prefix, write), found.scanned_at, is_covered is True
 
-    def _check_region(self, source: str) -> None:
+    def _check_bucket(self, source: str) -> None:
         bucket, _ = split_uri(source)
         with _explained_errors():
-            region = self.storage.client.head_bucket(Bucket=bucket).get("BucketRegion")
-        if region and region != self.library.region:
-            raise SourceUnavailableError(
-                f"the bucket is in {region}, the library in {self.library.region}; Bedrock reads only buckets of the "
-                "model's region: give the bucket a library of its own in its region"
-            )
+            self.storage.client.head_bucket(Bucket=bucket)
 
     @property
     def _records_all(self) -> bool:

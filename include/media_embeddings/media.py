@@ -39,6 +39,12 @@ class MediaFacts:
     height: int | None = None
     bytes_read: int = 0
     """How much of the object was read to find out."""
+    kind: MediaType | None = None
+    """What the content is, whatever the key's suffix says."""
+    duration_is_estimated: bool = False
+    """Whether the duration is reckoned from size and bit rate, as where an MP3 with a varying one does not say it."""
+    tracks_are_certain: bool = True
+    """Whether a codec of None means that there is no such track, and not only that none was seen."""
 
 
 @dataclass(frozen=True, slots=True)

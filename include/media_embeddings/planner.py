@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from media_embeddings.batches import write_batch
 from media_embeddings.deleting import delete_objects
 from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
+from media_embeddings.headers.checks import check_headers
 from media_embeddings.identity import canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
-from media_embeddings.library import DeletionMode, Library
+from media_embeddings.library import DeletionMode, Library, UnconfirmedLimits
 from media_embeddings.listing import UNSUPPORTED, Listing
 from media_embeddings.media import MediaType
 from media_embeddings.model_lifecycle import check_models
@@ -136,8 +137,8 @@ def make_plan(
     """Make a plan of a run, write it below the work prefix, and return it with its URI.
 
     A run has one plan for each of its models. What the plan itself settles for the first time (rejected objects, unreadable
-    texts) goes to the ledger here, in one commit, unless it is a dry run. Making the same plan again writes the same files
-    again.
+    texts and headers) goes to the ledger here, in one commit, unless it is a dry run. Making the same plan again writes the
+    same files again.
 
     :param before: the plan of the library's own model, where this one is for the model that the library crosses to. It gets
         what that one leaves of the limit and of the batches, deletes nothing, and is never forced: what the next model has
@@ -163,6 +164,8 @@ def make_plan(
         max_attempts=library.max_attempts,
         retry_failed=options.retry_failed,
         release=tuple(options.release),
+        reads_headers=library.read_headers,
+        rejects_unconfirmed=library.unconfirmed_limits is UnconfirmedLimits.REJECT,
     )
     policy = DeletionPolicy(
         # What the plan before has deleted is counted as such; to decide again, by the shares of another ledger, could delete
@@ -187,6 +190,8 @@ def make_plan(
         texts: Mapping[str, str] = {}
     else:
         texts, decisions = _read_texts(storage, decisions)
+    checks = check_headers(storage, purpose, decisions.planned)
+    decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
 
     batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
     folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))
@@ -197,8 +202,10 @@ def make_plan(
         _record_news(tables, library, purpose, decisions.settled, listing.listed_at)
         _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
         delete_objects(tables, model.name, deletions.uris, run_id=run_id, listed_at=listing.listed_at)
-    plan = _summary(library, purpose, folder, listing, decisions, batches, deletions, recovered=len(found.recovered))
-    plan = replace(plan, notices=(*warnings, *plan.notices))
+    notices = (*warnings, *checks.notices)
+    plan = _summary(
+        library, purpose, folder, listing, decisions, batches, deletions, notices, recovered=len(found.recovered)
+    )
     storage.write_json(folder.plan_uri, asdict(plan))
     return plan, folder.plan_uri
 
@@ -338,6 +345,7 @@ def _record_news(
             etag=one.etag,
             size_bytes=one.size_bytes,
             last_modified=one.last_modified,
+            duration_sec=one.duration_sec,
             embedding_key=one.embedding_key,
             parameters=purpose.parameters.get(MediaType(one.media_type)) if one.media_type else None,
             library=library.name,
@@ -399,6 +407,7 @@ def _summary(
     decisions: Decisions,
     batches: Sequence[Batch],
     deletions: Deletions,
+    notices: Sequence[str],
     *,
     recovered: int,
 ) -> Plan:
@@ -433,7 +442,7 @@ def _summary(
         batches=tuple(batch.name for batch in batches),
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
-        notices=(*listing.notices, *deletions.notices),
+        notices=(*notices, *listing.notices, *deletions.notices),
         news=tuple(
             {
                 "media_uri": one.media_uri,

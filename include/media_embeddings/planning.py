@@ -18,6 +18,7 @@ from math import ceil
 import duckdb
 import pyarrow as pa
 
+from media_embeddings.headers.standing import header_rejection_stands
 from media_embeddings.identity import embedding_key, request_id
 from media_embeddings.media import MediaFacts, MediaObject, MediaType, Processing
 from media_embeddings.models.protocol import EmbeddingModel
@@ -55,6 +56,10 @@ class Purpose:
     """Whether what failed for good or is quarantined is tried again."""
     release: tuple[str, ...] = ()
     """Globs of URIs: what failed for good or is quarantined and matches is tried again."""
+    reads_headers: bool = True
+    """Whether headers are read, and what they have ruled out is left out."""
+    rejects_unconfirmed: bool = False
+    """Whether the limits that AWS does not state rule objects out as well."""
 
     def tries_again(self, media_uri: str) -> bool:
         """Return whether a person wants another attempt at an object, whatever became of the earlier ones."""
@@ -95,6 +100,8 @@ class SettledObject:
     attempts: int
     is_news: bool
     """Whether the ledger does not say so yet."""
+    duration_sec: float | None = None
+    """As its header says; None where it was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +228,7 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
     if (rejection := purpose.model.rejection(media)) is not None:
         return _settle(row, Status.REJECTED, rejection, key)
     is_tried_anyway = purpose.force or purpose.tries_again(row.media_uri)
-    if known is not None and not is_tried_anyway and (verdict := _standing_verdict(known, purpose)) is not None:
+    if known is not None and not is_tried_anyway and (verdict := _standing_verdict(known, media, purpose)) is not None:
         return _settle(row, *verdict, key)
     attempt = _next_attempt(known)
     # An attempt that was deferred has its token already, a forced one among them: another would be paid for again.
@@ -236,10 +243,11 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
     )
 
 
-def _standing_verdict(known: _Known, purpose: Purpose) -> tuple[Status, Reason] | None:
+def _standing_verdict(known: _Known, media: MediaObject, purpose: Purpose) -> tuple[Status, Reason] | None:
     """Return what an earlier run has settled for this content, or None where it is to be tried again."""
-    if known.status is Status.REJECTED and known.reason_code == ReasonCode.EMPTY_OBJECT:
-        return Status.REJECTED, Reason(ReasonCode.EMPTY_OBJECT, known.reason or "")
+    if known.status is Status.REJECTED and known.reason_code is not None:
+        reason = Reason(ReasonCode(known.reason_code), known.reason or "")
+        return (Status.REJECTED, reason) if _is_still_rejected(reason, media, purpose) else None
     if known.status not in (Status.FAILED, Status.QUARANTINED):
         return None
     reason = Reason(ReasonCode(known.reason_code or ReasonCode.SERVICE_ERROR), known.reason or "")
@@ -250,6 +258,14 @@ def _standing_verdict(known: _Known, purpose: Purpose) -> tuple[Status, Reason] 
     if known.attempts >= purpose.max_attempts:
         return Status.QUARANTINED, reason
     return None
+
+
+def _is_still_rejected(reason: Reason, media: MediaObject, purpose: Purpose) -> bool:
+    if reason.code is ReasonCode.EMPTY_OBJECT:
+        return True
+    return purpose.reads_headers and header_rejection_stands(
+        reason, media.media_type, purpose.model.limits, rejects_unconfirmed=purpose.rejects_unconfirmed
+    )
 
 
 def _next_attempt(known: _Known | None) -> int:

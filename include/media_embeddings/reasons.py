@@ -14,6 +14,10 @@ class ReasonCode(StrEnum):
     EMPTY_OBJECT = "empty_object"
     TOO_LARGE = "too_large"
     TOO_LONG = "too_long"
+    TOO_SHORT = "too_short"
+    NO_TRACK = "no_track"
+    """There is no track of what the requested embedding options are made from."""
+    UNSUPPORTED_RESOLUTION = "unsupported_resolution"
     # Said by S3 or Bedrock of this one object.
     CORRUPT = "corrupt"
     CONTENT_REFUSED = "content_refused"

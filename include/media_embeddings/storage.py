@@ -22,6 +22,10 @@ _NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
 _UNREADABLE = frozenset({"AccessDenied", "403", "InvalidObjectState", "400"})
 
 
+MOST_CONNECTIONS = 32
+"""How many requests at once a client should have connections for: as many as headers are read side by side."""
+
+
 class ObjectNotFoundError(Exception):
     """There is no object at a URI. Never raised when S3 could not be asked."""
 
@@ -105,14 +109,18 @@ class Storage:
         """Return the content of an object, only if it still has ``etag`` where one is given."""
         return self._get(uri, etag)["Body"].read()
 
+    def read_range(self, uri: str, start: int, end: int, *, etag: str) -> bytes:
+        """Return the bytes of an object from ``start`` to before ``end``, only if it still has ``etag``."""
+        return self._get(uri, etag, Range=f"bytes={start}-{end - 1}")["Body"].read(end - start)
+
     def open(self, uri: str) -> OpenObject:
         """Return the content of an object as it arrives. It has to be read to its end, or closed."""
         answer = self._get(uri, None)
         return OpenObject(answer["ContentLength"], answer["Body"])
 
-    def _get(self, uri: str, etag: str | None) -> GetObjectOutputTypeDef:
+    def _get(self, uri: str, etag: str | None, **part: Any) -> GetObjectOutputTypeDef:
         bucket, key = split_uri(uri)
-        condition: dict[str, Any] = {} if etag is None else {"IfMatch": f'"{etag}"'}
+        condition: dict[str, Any] = part if etag is None else {"IfMatch": f'"{etag}"', **part}
         try:
             return self.client.get_object(Bucket=bucket, Key=key, **condition)
         except ClientError as error:

@@ -39,7 +39,13 @@ def test_the_plugin_for_bedrock_knows_nothing_of_the_domain():
 
 @pytest.mark.parametrize("folder", PRODUCTION, ids=lambda path: path.name)
 def test_production_imports_neither_the_simulator_nor_its_media_libraries(folder):
-    assert importers(folder, "bedrock_simulator", "local_stack", "av", "PIL", "skimage", "sklearn") == set()
+    assert importers(folder, "bedrock_simulator", "local_stack", "skimage", "sklearn") == set()
+
+
+@pytest.mark.parametrize("folder", PRODUCTION, ids=lambda path: path.name)
+def test_only_what_runs_in_the_process_for_headers_imports_libraries_that_parse_media(folder):
+    allowed = {f"include/media_embeddings/headers/{name}.py" for name in ("pictures", "tracks")}
+    assert importers(folder, "av", "PIL") <= allowed
 
 
 def test_no_registry_is_named_in_the_requirements():

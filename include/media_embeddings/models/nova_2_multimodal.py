@@ -192,7 +192,7 @@ class Nova2Multimodal:
         if (found := rejection_by_facts(media, facts, self.limits)) is not None:
             return found
         length = ((parameters or {}).get("segmentationConfig") or {}).get("durationSeconds")
-        if length is None or facts.duration_sec is None:
+        if length is None or facts.duration_sec is None or facts.duration_is_estimated:
             return None
         segments = math.ceil(facts.duration_sec / length)
         if segments <= _MOST_TIMED_SEGMENTS:

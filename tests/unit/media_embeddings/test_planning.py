@@ -114,6 +114,37 @@ def test_what_failed_for_a_lasting_reason_is_not_tried_again_until_its_content_c
     assert decide(listing(replace(one, etag="e2")), ledger(failed), PURPOSE).planned
 
 
+def test_what_its_header_has_ruled_out_is_not_looked_at_again():
+    one = Listed()
+    rejected = one.known_as("rejected", "no_track", attempts=0)
+
+    (settled,) = decide(listing(one), ledger(rejected), PURPOSE).settled
+    assert (settled.status, settled.reason.code, settled.is_news) == (Status.REJECTED, ReasonCode.NO_TRACK, False)
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"reads_headers": False}, {"retry_failed": True}, {"release": ("s3://films/*",)}, {"force": True}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_its_header_has_ruled_out_is_looked_at_again_when_the_library_or_a_person_wants_it(otherwise):
+    one = Listed()
+    rejected = one.known_as("rejected", "corrupt", attempts=0)
+
+    (planned,) = decide(listing(one), ledger(rejected), replace(PURPOSE, **otherwise)).planned
+    assert planned.attempt == 1
+
+
+def test_what_a_limit_has_ruled_out_is_looked_at_again_when_the_limit_is_another():
+    one = Listed()
+    known = one.known_as("rejected", "too_long", attempts=0)
+    same = known | {"reason": "9000.0 s are more than the 7200 s that the model takes of video; split it"}
+    other = known | {"reason": "9000.0 s are more than the 3600 s that the model takes of video; split it"}
+
+    assert decide(listing(one), ledger(same), PURPOSE).settled
+    assert decide(listing(one), ledger(other), PURPOSE).planned
+
+
 def test_what_failed_for_a_passing_reason_is_tried_again_under_a_new_attempt():
     one = Listed()
     (planned,) = decide(listing(one), ledger(one.known_as("failed", "service_error", attempts=2)), PURPOSE).planned

@@ -124,7 +124,7 @@ def test_durations_are_checked_on_either_side_of_the_limit(model, hours, media_t
     media = MediaObject("media", "a.mp4", "e1", 1000, datetime(2026, 11, 1, tzinfo=UTC), media_type)
 
     assert model.rejection_by_facts(media, MediaFacts(duration_sec=hours * 3600.0)) is None
-    rejection = model.rejection_by_facts(media, MediaFacts(duration_sec=hours * 3600.0 + 0.1))
+    rejection = model.rejection_by_facts(media, MediaFacts(duration_sec=hours * 3600.0 + 1.1))
     assert rejection is not None
     assert rejection.code is ReasonCode.TOO_LONG
 

