@@ -51,7 +51,9 @@ INSERT INTO held
     FROM given GROUP BY media_uri
 """
 # A text may have rows of several requests; all other objects have one.
-_TEXT_REQUESTS = "INSERT INTO text_requests SELECT DISTINCT ?, media_uri, request_id FROM given WHERE media_type = 'text'"
+_TEXT_REQUESTS = (
+    "INSERT INTO text_requests SELECT DISTINCT ?, media_uri, request_id FROM given WHERE media_type = 'text'"
+)
 
 
 class Evidence:

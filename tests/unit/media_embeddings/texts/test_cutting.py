@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media_embeddings.texts.cutting import cut, whole
@@ -39,7 +39,9 @@ def test_a_long_text_is_split():
 
 
 def test_a_record_is_a_part_of_its_own_however_short_and_a_long_one_is_several():
-    content = "\n".join(json.dumps({"body": text}) for text in ("a boat", "a lake", "The boat is red. The lake is green."))
+    content = "\n".join(
+        json.dumps({"body": text}) for text in ("a boat", "a lake", "The boat is red. The lake is green.")
+    )
 
     found = segments(content, ".jsonl", Fit(characters=20))
 
@@ -72,7 +74,11 @@ def test_a_text_that_bedrock_cuts_is_one_part_with_all_its_time():
     assert (only.text, only.start_char, only.end_char, only.start_sec, only.end_sec) == ("one\ntwo", 0, 7, 0.0, 4.0)
 
 
-@given(st.lists(st.text(st.sampled_from("ab .,寺\n"), max_size=60), max_size=12), st.sampled_from([".txt", ".jsonl", ".srt"]))
+@settings(deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("ab .,寺\n"), max_size=60), max_size=12),
+    st.sampled_from([".txt", ".jsonl", ".srt"]),
+)
 def test_places_index_the_objects_text_and_nothing_is_dropped(texts, suffix):
     content = {
         ".txt": "\n".join(texts),

@@ -38,7 +38,13 @@ def test_what_is_not_utf_8_is_refused_with_the_place():
 
 @pytest.mark.parametrize(
     ("content", "suffix"),
-    [("", ".txt"), (" \n", ".md"), ('{"body": null}\n{"body": " "}', ".jsonl"), ("body\n", ".csv"), ("WEBVTT\n", ".vtt")],
+    [
+        ("", ".txt"),
+        (" \n", ".md"),
+        ('{"body": null}\n{"body": " "}', ".jsonl"),
+        ("body\n", ".csv"),
+        ("WEBVTT\n", ".vtt"),
+    ],
 )
 def test_what_has_no_characters_is_told_apart_from_what_is_damaged(content, suffix):
     with pytest.raises(UnreadableTextError) as caught:

@@ -1,17 +1,36 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media_embeddings.texts.splitting import Fit, split
 from media_embeddings.texts.tokens import MARKER_TOKENS, token_count
 
 WORDS = st.sampled_from(
-    ["a", "boat", "Wednesday", "co-op", "3.14", "e.g.", "End.", "Why?", "Zürich", "寺庙。", "古老", "🎬", "x" * 300, "1" * 90]
+    [
+        "a",
+        "boat",
+        "Wednesday",
+        "co-op",
+        "3.14",
+        "e.g.",
+        "End.",
+        "Why?",
+        "Zürich",
+        "寺庙。",
+        "古老",
+        "🎬",
+        "x" * 300,
+        "1" * 90,
+    ]
 )
 SPACES = st.sampled_from([" ", "\n", "\n\n", "\r\n", "\t", "\u3000", " " * 40, " " * 3000, ""])
-PROSE = st.lists(st.tuples(WORDS, SPACES), max_size=60).map(lambda pairs: "".join(word + space for word, space in pairs))
+PROSE = st.lists(st.tuples(WORDS, SPACES), max_size=60).map(
+    lambda pairs: "".join(word + space for word, space in pairs)
+)
 TEXTS = st.one_of(PROSE, st.text(max_size=400))
 FITS = st.builds(
     Fit,
@@ -26,6 +45,7 @@ def parts(text: str, fit: Fit, overlap: float = 0.0) -> list[str]:
     return [text[start:end] for start, end in split(text, 0, len(text), fit, overlap)]
 
 
+@settings(deadline=None)
 @given(TEXTS, FITS, OVERLAPS)
 @example("a" + " " * 5000 + "b", Fit(tokens=10, characters=300), 0.5)
 def test_nothing_is_dropped_every_part_fits_and_each_goes_beyond_the_one_before(text, fit, overlap):
@@ -39,15 +59,16 @@ def test_nothing_is_dropped_every_part_fits_and_each_goes_beyond_the_one_before(
         assert len(part) <= fit.most_characters
         assert fit.tokens is None or token_count(part, fit.characters_per_token) <= fit.tokens
     assert covered >= {place for place, character in enumerate(text) if not character.isspace()}
-    assert all(one < other for one, other in zip(ranges, ranges[1:], strict=False))
-    assert all(end < later for (_, end), (_, later) in zip(ranges, ranges[1:], strict=False))
+    assert all(one < other for one, other in pairwise(ranges))
+    assert all(end < later for (_, end), (_, later) in pairwise(ranges))
 
 
+@settings(deadline=None)
 @given(TEXTS, FITS, OVERLAPS)
 def test_the_overlap_is_bounded(text, fit, overlap):
     ranges = list(split(text, 0, len(text), fit, overlap))
 
-    for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, end), (start, _) in pairwise(ranges):
         again = text[start:end]
         assert len(again) <= fit.most_characters * overlap
         if fit.tokens is not None:
@@ -55,6 +76,7 @@ def test_the_overlap_is_bounded(text, fit, overlap):
             assert tokens <= (fit.tokens - MARKER_TOKENS) * overlap
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS, FITS)
 def test_of_a_stretch_only_what_is_in_it_is_split_as_if_there_were_nothing_else(before, text, after, fit):
     start, end = len(before), len(before) + len(text)

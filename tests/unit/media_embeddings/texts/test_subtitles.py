@@ -79,7 +79,11 @@ def test_subrip_as_it_is_found_in_the_field_is_read(content, expected):
         ("A title\n\n" + SUBRIP, ".srt", "line 1 of the subtitles belongs to no cue"),
         ("just a text\n", ".srt", "line 1 of the subtitles belongs to no cue"),
         ("1\n00:00:01 -> x --> soon\nwords", ".srt", "line 2 of the subtitles has no times of a cue"),
-        ("1\n00:00:03,000 --> 00:00:02,000\nwords", ".srt", "line 2 of the subtitles has a cue that ends before it begins"),
+        (
+            "1\n00:00:03,000 --> 00:00:02,000\nwords",
+            ".srt",
+            "line 2 of the subtitles has a cue that ends before it begins",
+        ),
         (SUBRIP, ".vtt", "line 1 of a .vtt file begins with WEBVTT"),
         ("WEBVTT\n\n00:01.000 --> 00:02.000\none\n\nmore\n", ".vtt", "line 6 of the subtitles belongs to no cue"),
     ],
