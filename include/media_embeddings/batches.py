@@ -78,9 +78,6 @@ def write_batch(
 def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObject], datetime]:
     """Return the media objects of a batch, in the order of its requests, and when they were listed."""
     table = pq.read_table(pa.BufferReader(storage.read(folder.objects_uri)))
-    if "parts" not in table.column_names:
-        # Of a run that was begun before texts had parts.
-        table = table.append_column(OBJECTS_SCHEMA.field("parts"), pa.nulls(table.num_rows, pa.list_(_PART)))
     listed_at = datetime.fromisoformat(table.schema.metadata[_LISTED_AT.encode()].decode())
     objects = [
         PlannedObject(

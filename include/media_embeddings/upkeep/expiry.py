@@ -2,8 +2,8 @@
 
 A raw output is what makes lost tables again without paying. It goes only when it is older than its retention, when the ledger
 has said for as long that the object is embedded by that very request, and when all its rows are in the table. Of a text in
-parts the ledger names the attempt, and its rows their requests: the outputs of these go when all rows are there. An intent
-keeps a request from being started twice. It goes only long after the end of its request was recorded. Everything is listed before
+parts the ledger names the attempt, and the rows their requests: their outputs go when all rows are there. An intent keeps
+a request from being started twice. It goes only long after the end of its request was recorded. Everything is listed before
 anything is deleted.
 """
 
