@@ -10,11 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.parts import Part
 from media_embeddings.planning import PlannedObject
 from media_embeddings.run_folder import BatchFolder
 from media_embeddings.storage import Storage
 
 _LISTED_AT = "listed_at"
+_PART = pa.struct(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("start_char", pa.int32()),
+        pa.field("end_char", pa.int32()),
+        pa.field("start_sec", pa.float64()),
+        pa.field("end_sec", pa.float64()),
+        pa.field("finished_output_uri", pa.string()),
+    ]
+)
 OBJECTS_SCHEMA = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -27,9 +38,10 @@ OBJECTS_SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("parameters", pa.string(), nullable=False),
+        pa.field("parts", pa.list_(_PART)),
     ]
 )
-"""One row a request of a batch: which media object it is for."""
+"""One row a media object of a batch, with the parts of a text, each of which is a request."""
 
 
 def write_batch(
@@ -39,17 +51,19 @@ def write_batch(
     lines: Iterable[str],
     listed_at: datetime,
 ) -> None:
-    """Write a batch: a line of JSON for each request, and a row for the media object of each.
+    """Write a batch: a line of JSON for each request, and a row for each media object.
 
     :param listed_at: when the listing was made from which the batch was planned.
     """
-    storage.write(folder.manifest_uri, "".join(lines).encode(), content_type="application/jsonl")
+    content = b"".join(line.encode() for line in lines)
+    storage.write(folder.manifest_uri, content, content_type="application/jsonl")
     rows = [
         {
             "request_id": one.request_id,
             "embedding_key": one.embedding_key,
             "attempt": one.attempt,
             "parameters": one.parameters,
+            "parts": [asdict(part) for part in one.parts] or None,
             **asdict(one.media),
         }
         for one in objects
@@ -79,6 +93,7 @@ def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObjec
             request_id=row["request_id"],
             attempt=row["attempt"],
             parameters=row["parameters"],
+            parts=tuple(Part(**part) for part in row["parts"] or ()),
         )
         for row in table.to_pylist()
     ]

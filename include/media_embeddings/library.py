@@ -20,13 +20,21 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import EmbeddingModel, ParameterError
 from media_embeddings.storage import is_below
+from media_embeddings.texts.splitting import DEFAULT_OVERLAP, MOST_OVERLAP
+from media_embeddings.texts.suffixes import PLAIN_SUFFIXES, SUBTITLE_SUFFIXES, TABLE_SUFFIXES
+from media_embeddings.texts.tokens import (
+    DEFAULT_CHARACTERS_PER_TOKEN,
+    LEAST_CHARACTERS_PER_TOKEN,
+    MOST_CHARACTERS_PER_TOKEN,
+)
 
 DEFAULT_SUFFIXES: Mapping[MediaType, tuple[str, ...]] = {
     MediaType.VIDEO: (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"),
     MediaType.AUDIO: (".wav", ".mp3", ".flac"),
     MediaType.IMAGE: (".jpg", ".jpeg", ".png"),
-    MediaType.TEXT: (".txt",),
+    MediaType.TEXT: (*PLAIN_SUFFIXES, *SUBTITLE_SUFFIXES),
 }
+"""Without those of tables: which column of them is a text, only a library can say."""
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$")]
@@ -77,6 +85,14 @@ class Library(BaseModel):
     include: tuple[Glob, ...] = ()
     """Patterns as in ``.gitignore``, below the source's prefix; none means everything."""
     exclude: tuple[Glob, ...] = ()
+    text_column: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """The column of ``.csv``, or member of the objects in ``.jsonl``, that is embedded."""
+    characters_per_token: Annotated[int, Field(ge=LEAST_CHARACTERS_PER_TOKEN, le=MOST_CHARACTERS_PER_TOKEN)] = (
+        DEFAULT_CHARACTERS_PER_TOKEN
+    )
+    """How many letters make a token; see :mod:`media_embeddings.texts.tokens`."""
+    text_overlap: Annotated[float, Field(ge=0.0, le=MOST_OVERLAP)] = DEFAULT_OVERLAP
+    """The greatest share of a part of a long text that is in the one before as well."""
     media_types: Mapping[MediaType, tuple[Suffix, ...]] = Field(
         default_factory=lambda: dict(DEFAULT_SUFFIXES), min_length=1
     )
@@ -154,6 +170,14 @@ class Library(BaseModel):
     owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"
     tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_column_brings_the_suffixes_of_tables(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict) or "media_types" in settings or settings.get("text_column") is None:
+            return settings
+        texts = (*DEFAULT_SUFFIXES[MediaType.TEXT], *TABLE_SUFFIXES)
+        return {**settings, "media_types": {**DEFAULT_SUFFIXES, MediaType.TEXT: texts}}
+
     @field_validator("sources", mode="before")
     @classmethod
     def _a_source_is_named(cls, value: object) -> object:
@@ -218,6 +242,16 @@ class Library(BaseModel):
                 if owners.setdefault(suffix, media_type) is not media_type:
                     raise ValueError(f"{suffix} is claimed by both {owners[suffix]} and {media_type}")
         return value
+
+    @model_validator(mode="after")
+    def _tables_have_a_column(self) -> Self:
+        tables = [suffix for suffix in self.media_types.get(MediaType.TEXT, ()) if suffix in TABLE_SUFFIXES]
+        if tables and self.text_column is None:
+            raise WrongSettingError(
+                "media_types.text",
+                f"of {' and '.join(tables)} one column is embedded; name it as text_column, or leave {tables[0]} out",
+            )
+        return self
 
     @model_validator(mode="after")
     def _models_go_together(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from media_embeddings.batch_outputs import Outcome
+from media_embeddings.batch_outputs import Outcome, PartOutcome
 from media_embeddings.ledger import InvocationEntry, LedgerEntry, reason_columns
 from media_embeddings.library import Library
 from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.planning import Status
 from media_embeddings.results import SegmentRows
 
 OUTCOMES_SCHEMA = pa.schema(
@@ -24,10 +26,16 @@ OUTCOMES_SCHEMA = pa.schema(
         pa.field("reason_code", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("segments", pa.int32(), nullable=False),
-        pa.field("start_outcome", pa.string()),
+        # How many of its requests were started, found under way, and found done.
+        pa.field("started", pa.int32(), nullable=False),
+        pa.field("adopted", pa.int32(), nullable=False),
+        pa.field("reused", pa.int32(), nullable=False),
+        # Of an object of several requests that is not embedded: the folder of each one's output, null where it is no use.
+        pa.field("outputs", pa.list_(pa.string())),
     ]
 )
 """One row an object of a batch: what became of it."""
+_START_OUTCOMES = ("started", "adopted", "reused")
 
 
 def embedding_rows(
@@ -49,11 +57,12 @@ def embedding_rows(
         "size_bytes": media.size_bytes,
         "last_modified": media.last_modified,
         "embedding_key": planned.embedding_key,
-        "request_id": planned.request_id,
-        "invocation_arn": outcome.ended.invocation_arn if outcome.ended else None,
         "run_id": run_id,
         "embedded_at": embedded_at,
     }
+    invocation_arns = [one.ended.invocation_arn if one.ended else None for one in outcome.parts]
+    if len(outcome.parts) == 1:
+        constants |= {"request_id": planned.requests[0].request_id, "invocation_arn": invocation_arns[0]}
     columns: dict[str, Any] = {
         "segment_index": rows.segment_index,
         "start_sec": rows.start_sec,
@@ -62,6 +71,9 @@ def embedding_rows(
         "embedding_scope": rows.embedding_scope,
         "embedding": vectors,
     }
+    if len(outcome.parts) > 1:
+        # A request for a part gives one row.
+        columns |= {"request_id": [one.part.request_id for one in outcome.parts], "invocation_arn": invocation_arns}
     for name, characters in (("start_char", rows.start_char), ("end_char", rows.end_char)):
         (constants if characters is None else columns)[name] = characters
     return pa.table(
@@ -99,7 +111,7 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
         absent_options=",".join(outcome.absent_options) or None,
         embedding_key=outcome.planned.embedding_key,
         request_id=outcome.planned.request_id,
-        invocation_arn=outcome.invocation.invocation_arn if outcome.invocation else None,
+        invocation_arn=outcome.invocation_arn,
         parameters=outcome.planned.parameters,
         library=library.name,
         run_id=run_id,
@@ -107,21 +119,28 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
     )
 
 
-def invocation_entry(
+def invocation_entries(
     outcome: Outcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime
+) -> list[InvocationEntry]:
+    """Return the rows of the invocations table for an attempt: one for each request of it that was made."""
+    made = [one for one in outcome.parts if one.invocation is not None]
+    return [_invocation_entry(outcome, one, library, model, run_id, now) for one in made]
+
+
+def _invocation_entry(
+    outcome: Outcome, part: PartOutcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime
 ) -> InvocationEntry:
-    """Return the row of the invocations table for an attempt that was made."""
-    code, message = reason_columns(outcome.reason)
-    invocation, ended = outcome.invocation, outcome.ended
+    code, message = reason_columns(part.reason)
+    invocation, ended = part.invocation, part.ended
     return InvocationEntry(
         embedding_key=outcome.planned.embedding_key,
-        request_id=outcome.planned.request_id,
+        request_id=part.part.request_id,
         attempt=outcome.planned.attempt,
         invocation_arn=invocation.invocation_arn if invocation else None,
         media_uri=outcome.planned.media.uri,
         model=model.name,
         library=library.name,
-        outcome=outcome.status,
+        outcome=part.status,
         reason_code=code,
         reason=message,
         submitted_at=(ended and ended.submitted_at) or (invocation and invocation.submitted_at) or None,
@@ -141,7 +160,8 @@ def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
             "reason_code": one.reason.code if one.reason else None,
             "reason": one.reason.message if one.reason else None,
             "segments": one.segments or 0,
-            "start_outcome": one.invocation.outcome if one.invocation else None,
+            **_starts(one),
+            "outputs": _outputs(one),
         }
         for one in outcomes
     ]
@@ -149,3 +169,14 @@ def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
     pq.write_table(pa.Table.from_pylist(rows, schema=OUTCOMES_SCHEMA), sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def _starts(outcome: Outcome) -> dict[str, int]:
+    counts = Counter(one.invocation.outcome for one in outcome.parts if one.invocation is not None)
+    return {name: counts[name] for name in _START_OUTCOMES}
+
+
+def _outputs(outcome: Outcome) -> list[str | None] | None:
+    if outcome.status is Status.EMBEDDED or len(outcome.parts) == 1:
+        return None
+    return [one.usable_output_uri for one in outcome.parts]

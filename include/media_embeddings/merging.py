@@ -24,7 +24,7 @@ from media_embeddings.ledger import invocations_table, ledger_table
 from media_embeddings.library import Library
 from media_embeddings.merge_records import (
     embedding_rows,
-    invocation_entry,
+    invocation_entries,
     ledger_entry,
     outcomes_file,
 )
@@ -79,7 +79,9 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
 
     outcomes = merged.outcomes
     tables.update_ledger(merged.entries, _commit_id("ledger", run_id, outcomes), listed_at=listed_at)
-    attempts = [invocation_entry(one, library, model, run_id, merge.embedded_at) for one in outcomes if one.invocation]
+    attempts = [
+        entry for one in outcomes for entry in invocation_entries(one, library, model, run_id, merge.embedded_at)
+    ]
     if attempts:
         tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", run_id, outcomes))
     storage.write(folder.outcomes_uri, outcomes_file(outcomes))
@@ -155,7 +157,14 @@ def _commit_id(table: str, run_id: str, outcomes: Sequence[Outcome]) -> str:
     say. So is the run: content that goes back to what it was has the request id of then, and has to be committed again.
     """
     digest = hashlib.sha256(run_id.encode())
-    for line in sorted(f"{one.planned.request_id} {one.status} {one.reason and one.reason.code}" for one in outcomes):
+    lines = [f"{one.planned.request_id} {one.status} {one.reason and one.reason.code}" for one in outcomes]
+    lines += [
+        f"{part.part.request_id} {part.status} {part.reason and part.reason.code}"
+        for one in outcomes
+        if len(one.parts) > 1
+        for part in one.parts
+    ]
+    for line in sorted(lines):
         digest.update(line.encode())
     return f"{table}-{digest.hexdigest()[:40]}"
 

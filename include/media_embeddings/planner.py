@@ -7,8 +7,7 @@ import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from media_embeddings.batches import write_batch
 from media_embeddings.deleting import delete_objects
 from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
 from media_embeddings.headers.checks import check_headers
-from media_embeddings.identity import canonical_parameters
+from media_embeddings.identity import COLUMN_PARAMETER, bedrock_parameters, canonical_parameters
 from media_embeddings.ledger import LedgerEntry, ledger_table
 from media_embeddings.library import DeletionMode, Library, UnconfirmedLimits
 from media_embeddings.listing import UNSUPPORTED, Listing
@@ -27,6 +26,7 @@ from media_embeddings.media import MediaType
 from media_embeddings.model_lifecycle import check_models
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.planned_texts import ReadTexts, read_texts
 from media_embeddings.planning import (
     Batch,
     Decisions,
@@ -38,15 +38,15 @@ from media_embeddings.planning import (
     decide,
 )
 from media_embeddings.reasons import Reason, ReasonCode
-from media_embeddings.recovery import RecoveredObject, Recovery, recover
+from media_embeddings.recovery import RecoveredObject, Recovery, recover, with_finished_parts
 from media_embeddings.run_folder import PlanFolder, RunFolder
 from media_embeddings.schemas import LEDGER_SCHEMA, columns_of
-from media_embeddings.storage import ObjectChangedError, ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
+from media_embeddings.storage import Storage, join_uri
 from media_embeddings.tables import Tables
+from media_embeddings.texts.kept_texts import KeptTexts
 
 logger = logging.getLogger(__name__)
 
-_PARALLEL_READS = 16
 _LEDGER_COLUMNS = (
     "media_uri",
     "media_type",
@@ -157,6 +157,7 @@ def make_plan(
             for media_type in library.media_types
             if media_type in model.media_types
         },
+        table_parameters=_table_parameters(library, model),
         run_id=run_id,
         force=options.force and before is None,
         limit=options.limit if options.limit is None or before is None else max(0, options.limit - before.planned),
@@ -184,20 +185,20 @@ def make_plan(
         _copy_ledger(tables, model.name, library.sources, known)
         decisions = decide(listed, known, purpose)
         deletions = decide_deletions(listed, known, complete_below, policy)
-    found = recover(storage, tables, model.name, join_uri(library.work, "outputs"), decisions.planned)
+    outputs_uri = join_uri(library.work, "outputs")
+    found = recover(storage, tables, model.name, outputs_uri, decisions.planned)
     decisions = _with_recovered(decisions, found)
-    if model.text_limits.is_read_from_s3:
-        texts: Mapping[str, str] = {}
-    else:
-        texts, decisions = _read_texts(storage, decisions)
-    checks = check_headers(storage, purpose, decisions.planned)
-    decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
+    with tempfile.TemporaryDirectory() as directory, KeptTexts(Path(directory) / "texts.sqlite") as texts:
+        decisions = _with_read(decisions, read_texts(storage, library, model.text_limits, decisions.planned, texts))
+        planned = with_finished_parts(storage, tables, outputs_uri, decisions.planned)
+        checks = check_headers(storage, purpose, tuple(planned))
+        decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
 
-    batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
-    folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))
-    for batch in batches:
-        lines = (_request_line(library, purpose, one, texts.get(one.request_id)) for one in batch.objects)
-        write_batch(storage, folder.batch(batch.name), batch.objects, lines, listing.listed_at)
+        batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
+        folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))
+        for batch in batches:
+            lines = (line for one in batch.objects for line in _request_lines(library, purpose, one, texts))
+            write_batch(storage, folder.batch(batch.name), batch.objects, lines, listing.listed_at)
     if not options.dry_run:
         _record_news(tables, library, purpose, decisions.settled, listing.listed_at)
         _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
@@ -233,6 +234,15 @@ def _most_batches(library: Library, model: EmbeddingModel, before: Plan | None) 
     return max(1, library.max_batches // 2) if crosses else library.max_batches
 
 
+def _table_parameters(library: Library, model: EmbeddingModel) -> str | None:
+    """Return the parameters of texts in tables, of which the model is sent one column."""
+    is_embedded = MediaType.TEXT in library.media_types and MediaType.TEXT in model.media_types
+    is_sent = is_embedded and not model.text_limits.is_read_from_s3
+    if library.text_column is None or not is_sent:
+        return None
+    return canonical_parameters({**library.parameters(MediaType.TEXT, model), COLUMN_PARAMETER: library.text_column})
+
+
 def _copy_ledger(tables: Tables, model_name: str, sources: Sequence[str], path: Path) -> None:
     schema = columns_of(LEDGER_SCHEMA, _LEDGER_COLUMNS)
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=_REPEATED, write_statistics=False) as writer:
@@ -245,43 +255,10 @@ def _with_recovered(decisions: Decisions, found: Recovery) -> Decisions:
     return replace(decisions, planned=found.planned, unchanged=dict(unchanged))
 
 
-def _read_texts(storage: Storage, decisions: Decisions) -> tuple[Mapping[str, str], Decisions]:
-    """Read the texts that are to be embedded: Bedrock takes text inline only.
-
-    A text that is gone, changed or not UTF-8 is settled as failed; the others go on.
-    """
-    wanted = [one for one in decisions.planned if one.media.media_type is MediaType.TEXT]
-    if not wanted:
-        return {}, decisions
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        answers = dict(zip((one.request_id for one in wanted), pool.map(_text_reader(storage), wanted), strict=True))
-    texts = {request_id: answer for request_id, answer in answers.items() if isinstance(answer, str)}
-    unreadable = [_failed(one, answer) for one in wanted if isinstance(answer := answers[one.request_id], Reason)]
-    return texts, replace(
-        decisions,
-        planned=tuple(one for one in decisions.planned if not isinstance(answers.get(one.request_id), Reason)),
-        settled=(*decisions.settled, *unreadable),
-    )
-
-
-def _text_reader(storage: Storage) -> Callable[[PlannedObject], str | Reason]:
-    def read(planned: PlannedObject) -> str | Reason:
-        try:
-            content = storage.read(planned.media.uri, etag=planned.media.etag)
-            text = content.decode("utf-8-sig")
-        except ObjectNotFoundError:
-            return Reason(ReasonCode.SOURCE_GONE, "the object was deleted after it had been listed")
-        except ObjectChangedError:
-            return Reason(ReasonCode.CHANGED_DURING_RUN, "the object was replaced after it had been listed")
-        except ObjectUnreadableError as error:
-            return Reason(ReasonCode.ACCESS_DENIED, str(error))
-        except UnicodeDecodeError as error:
-            return Reason(ReasonCode.CORRUPT, f"the text is not UTF-8 (byte {error.start}); save it as UTF-8")
-        if not text.strip():
-            return Reason(ReasonCode.EMPTY_OBJECT, "the text has no characters but white space")
-        return text
-
-    return read
+def _with_read(decisions: Decisions, read: ReadTexts) -> Decisions:
+    """Return decisions without the texts that can't be read, which are settled: as rejected where there are none in them."""
+    unreadable = [_failed(one, reason) for one, reason in read.unreadable]
+    return replace(decisions, planned=read.planned, settled=(*decisions.settled, *unreadable))
 
 
 def _failed(planned: PlannedObject, reason: Reason) -> SettledObject:
@@ -306,26 +283,33 @@ def _plan_id(model: EmbeddingModel, batches: Sequence[Batch]) -> str:
     for batch in batches:
         digest.update(batch.name.encode())
         for one in batch.objects:
-            digest.update(one.request_id.encode())
+            for part in one.requests:
+                digest.update(part.request_id.encode())
     return digest.hexdigest()[:16]
 
 
-def _request_line(library: Library, purpose: Purpose, planned: PlannedObject, text: str | None) -> str:
+def _request_lines(library: Library, purpose: Purpose, planned: PlannedObject, texts: KeptTexts) -> Iterator[str]:
+    """Yield a line for each request of an object."""
     media = planned.media
-    request = {
-        "request_id": planned.request_id,
-        "model_input": purpose.model.model_input(
-            media, json.loads(planned.parameters), bucket_owner=library.bucket_owner, text=text
-        ),
-        "output_uri": join_uri(library.work, "outputs", planned.request_id),
-        "source_uri": media.uri,
-        "source_etag": media.etag,
-        # The best estimate of the duration that a listing gives: the longest job should not start last.
-        "priority": media.size_bytes,
-    }
-    if planned.finished_output_uri is not None:
-        request["finished_output_uri"] = planned.finished_output_uri
-    return json.dumps(request, ensure_ascii=False) + "\n"
+    text = texts.text(planned.request_id) if planned.parts else None
+    for part in planned.requests:
+        request = {
+            "request_id": part.request_id,
+            "model_input": purpose.model.model_input(
+                media,
+                bedrock_parameters(planned.parameters),
+                bucket_owner=library.bucket_owner,
+                text=None if text is None else text[part.start_char : part.end_char],
+            ),
+            "output_uri": join_uri(library.work, "outputs", part.request_id),
+            "source_uri": media.uri,
+            "source_etag": media.etag,
+            # The best estimate of the duration that a listing gives: the longest job should not start last.
+            "priority": media.size_bytes // len(planned.requests),
+        }
+        if part.finished_output_uri is not None:
+            request["finished_output_uri"] = part.finished_output_uri
+        yield json.dumps(request, ensure_ascii=False) + "\n"
 
 
 def _record_news(
@@ -347,7 +331,7 @@ def _record_news(
             last_modified=one.last_modified,
             duration_sec=one.duration_sec,
             embedding_key=one.embedding_key,
-            parameters=purpose.parameters.get(MediaType(one.media_type)) if one.media_type else None,
+            parameters=purpose.parameters_of(MediaType(one.media_type), one.media_uri) if one.media_type else None,
             library=library.name,
             run_id=purpose.run_id,
             updated_at=now,

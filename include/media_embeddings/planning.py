@@ -7,12 +7,12 @@ reads or writes S3: :mod:`media_embeddings.planner` does that around it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import ceil
 
 import duckdb
@@ -22,8 +22,10 @@ from media_embeddings.headers.standing import header_rejection_stands
 from media_embeddings.identity import embedding_key, request_id
 from media_embeddings.media import MediaFacts, MediaObject, MediaType, Processing
 from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.parts import Part
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.relations import Relation, database
+from media_embeddings.texts.suffixes import TABLE_SUFFIXES
 
 
 class Status(StrEnum):
@@ -60,6 +62,14 @@ class Purpose:
     """Whether headers are read, and what they have ruled out is left out."""
     rejects_unconfirmed: bool = False
     """Whether the limits that AWS does not state rule objects out as well."""
+    table_parameters: str | None = None
+    """Parameters of texts in tables, of which a column is read; None for the same as of other texts."""
+
+    def parameters_of(self, media_type: MediaType, key: str) -> str | None:
+        """Return the canonical parameters of an object; None where the model embeds no such media."""
+        if self.table_parameters is not None and media_type is MediaType.TEXT and key.lower().endswith(TABLE_SUFFIXES):
+            return self.table_parameters
+        return self.parameters.get(media_type)
 
     def tries_again(self, media_uri: str) -> bool:
         """Return whether a person wants another attempt at an object, whatever became of the earlier ones."""
@@ -83,6 +93,13 @@ class PlannedObject:
     """What its header says; None where it was not looked at."""
     processing: Processing = Processing.ASYNC
     estimated_cost_usd: float | None = None
+    parts: Sequence[Part] = ()
+    """Of a text that was read: its parts, of which each is a request. All other objects are one request, as a whole."""
+
+    @property
+    def requests(self) -> Sequence[Part]:
+        """Return the requests that it takes, at least one."""
+        return self.parts or (Part(self.request_id, finished_output_uri=self.finished_output_uri),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +173,38 @@ class Batch:
 def cut_batches(planned: Iterable[PlannedObject], batch_size: int, max_batches: int) -> list[Batch]:
     """Cut planned objects into batches of one media type each, in the order given.
 
-    A batch holds at most ``batch_size`` objects, unless there would be more than ``max_batches`` batches: then all
-    grow alike. Every media type present has at least one batch.
+    A batch holds at most ``batch_size`` requests, unless a single object has more, or there would be more than
+    ``max_batches`` batches: then all grow alike. Every media type present has at least one batch. All requests of an object
+    are in one.
     """
     order = list(MediaType)
     by_type = sorted(planned, key=lambda one: order.index(one.media.media_type))
     groups = {media_type: tuple(group) for media_type, group in groupby(by_type, lambda one: one.media.media_type)}
-    sizes = [len(group) for group in groups.values()]
-    while sizes and sum(ceil(size / batch_size) for size in sizes) > max(max_batches, len(sizes)):
+    requests = {media_type: [len(one.requests) for one in group] for media_type, group in groups.items()}
+    most = max(max_batches, len(groups))
+    while sum(ceil(sum(several) / batch_size) for several in requests.values()) > most:
+        batch_size += ceil(batch_size / 50)
+    while sum(len(_cuts(several, batch_size)) for several in requests.values()) > most:
         batch_size += ceil(batch_size / 50)
     return [
-        Batch(f"{media_type}-{number:03d}", group[start : start + batch_size])
+        Batch(f"{media_type}-{number:03d}", group[start:end])
         for media_type, group in groups.items()
-        for number, start in enumerate(range(0, len(group), batch_size), start=1)
+        for number, (start, end) in enumerate(_cuts(requests[media_type], batch_size), start=1)
     ]
+
+
+def _cuts(requests: Sequence[int], batch_size: int) -> list[tuple[int, int]]:
+    """Return where batches begin and end in a sequence of objects.
+
+    :param requests: how many each object has.
+    """
+    starts, filled = [0], 0
+    for place, number in enumerate(requests):
+        if filled and filled + number > batch_size:
+            starts.append(place)
+            filled = 0
+        filled += number
+    return list(pairwise([*starts, len(requests)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +255,7 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
         last_modified=row.last_modified,
         media_type=MediaType(row.media_type),
     )
-    parameters = purpose.parameters.get(media.media_type)
+    parameters = purpose.parameters_of(media.media_type, row.key)
     if parameters is None:
         message = f"{purpose.model.name} embeds no {media.media_type}"
         return _settle(row, Status.REJECTED, Reason(ReasonCode.UNSUPPORTED_MEDIA, message))
@@ -327,11 +362,13 @@ _SAME_PARAMETERS = """
         FROM ledger LEFT JOIN numbered USING (parameters);
     CREATE VIEW listed AS
         SELECT listing.*, coalesce(number, 0) AS same
-        FROM listing LEFT JOIN wanted USING (media_type) LEFT JOIN numbered USING (parameters)
+        FROM (SELECT *, {is_table} AS is_table FROM listing) AS listing
+        LEFT JOIN wanted USING (media_type, is_table) LEFT JOIN numbered USING (parameters)
         WHERE taken;
 """
 # Parameters are long and few: they are compared by number, so that a comparison of millions holds them once.
 
+_IS_TABLE = " OR ".join(f"(media_type = 'text' AND ends_with(lower(key), '{suffix}'))" for suffix in TABLE_SUFFIXES)
 _UNSETTLED = """
     CREATE TEMP TABLE unsettled AS SELECT * FROM listed ANTI JOIN (
         SELECT media_uri, etag, same FROM known WHERE status = 'embedded' AND (? OR run_id = ?)
@@ -355,7 +392,8 @@ class _Comparison:
     def of(cls, connection: duckdb.DuckDBPyConnection, purpose: Purpose) -> _Comparison:
         """Find out which listed objects are not unchanged."""
         connection.register("wanted", _wanted(purpose))
-        connection.execute(_SAME_PARAMETERS)
+        is_table = "false" if purpose.table_parameters is None else _IS_TABLE
+        connection.execute(_SAME_PARAMETERS.format(is_table=is_table))
         # A forced run embeds everything again, but not what it has itself embedded before it was cleared.
         connection.execute(_UNSETTLED, [not purpose.force, purpose.run_id])
         return cls(connection)
@@ -377,9 +415,9 @@ class _Comparison:
 
 
 def _wanted(purpose: Purpose) -> pa.Table:
-    return pa.table(
-        {
-            "media_type": pa.array([str(name) for name in purpose.parameters], pa.string()),
-            "parameters": pa.array(list(purpose.parameters.values()), pa.string()),
-        }
-    )
+    rows = [(str(name), False, parameters) for name, parameters in purpose.parameters.items()]
+    if purpose.table_parameters is not None:
+        rows.append((str(MediaType.TEXT), True, purpose.table_parameters))
+    names = ("media_type", "is_table", "parameters")
+    schema = pa.schema([("media_type", pa.string()), ("is_table", pa.bool_()), ("parameters", pa.string())])
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema)

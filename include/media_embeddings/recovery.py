@@ -7,13 +7,14 @@ case the work is paid for and there, and only the ledger does not say so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from media_embeddings.identity import request_id
+from media_embeddings.parts import CutText
 from media_embeddings.planning import PlannedObject
 from media_embeddings.reasons import ReasonCode
 from media_embeddings.relations import database
@@ -47,14 +48,14 @@ class Recovery:
     """What is left to be embedded, and what is there already."""
 
     planned: tuple[PlannedObject, ...]
-    """In the order given; with ``finished_output_uri`` where an output is there."""
+    """In the order given; with ``finished_output_uri`` where an output of the object as a whole is there."""
     recovered: tuple[RecoveredObject, ...]
 
 
 def recover(
     storage: Storage, tables: Tables, model_name: str, outputs_uri: str, planned: Sequence[PlannedObject]
 ) -> Recovery:
-    """Look for the rows and outputs of planned objects.
+    """Look for the rows of planned objects, and for outputs of requests for them as a whole.
 
     An attempt under a request id of its own, as a forced run makes it, is a purchase on purpose: rows of earlier attempts
     don't stand for it, nor do their outputs.
@@ -81,11 +82,12 @@ def _recovered(tables: Tables, model_name: str, planned: Sequence[PlannedObject]
     wanted = pa.table({"embedding_key": pa.array(list(by_key), pa.string())})
     with database(segments=rows, wanted=wanted) as connection:
         found = connection.execute(
-            """SELECT embedding_key, any_value(request_id), any_value(invocation_arn), any_value(version_id), count(*),
-                      max(end_sec)
+            """SELECT embedding_key, CASE WHEN count(DISTINCT request_id) = 1 THEN any_value(request_id) END,
+                      any_value(invocation_arn), any_value(version_id), count(*), max(end_sec)
                FROM segments SEMI JOIN wanted USING (embedding_key) GROUP BY ALL"""
         ).fetchall()
-    return {key: RecoveredObject(by_key[key], *values) for key, *values in found}
+    # Rows of several requests are those of parts; the ledger names the attempt at the whole.
+    return {key: RecoveredObject(by_key[key], name or by_key[key].request_id, *values) for key, name, *values in found}
 
 
 def _finished_outputs(
@@ -93,7 +95,7 @@ def _finished_outputs(
 ) -> Mapping[str, PlannedObject]:
     """Return the planned objects of which an output is there, by the request id that they were planned with."""
     # Most are at their first attempt, of which no second object is made: there may be millions.
-    attempts = {one.request_id: [one, *_earlier_attempts(one)] for one in planned}
+    attempts = {one.request_id: _attempts(one) for one in planned}
     wanted = [attempt.request_id for several in attempts.values() for attempt in several]
     there = _outputs_below(storage, outputs_uri, wanted)
     if not there:
@@ -105,6 +107,49 @@ def _finished_outputs(
         for attempt in reversed(several)
         if attempt.request_id in there and attempt.request_id not in unusable
     }
+
+
+def with_finished_parts(
+    storage: Storage, tables: Tables, outputs_uri: str, planned: Sequence[PlannedObject]
+) -> list[PlannedObject]:
+    """Look for outputs of the parts of texts that were cut, of any attempt, and return the objects in the order given.
+
+    What is there is not asked for again, also where other parts of its text are. Names of parts are made as they are looked
+    for: there may be many millions, and few outputs.
+    """
+    cut = [one for one in planned if isinstance(one.parts, CutText)]
+    number = sum(len(one.parts) * len(_attempts(one)) for one in cut)
+    if number == 0:
+        return list(planned)
+    may_be_there = _known_folders(storage, outputs_uri, number)
+    wanted = [name for one in cut for names in _part_names(one) for name in names if may_be_there(name)]
+    there = _output_folders(storage, outputs_uri, wanted)
+    unusable = _refused_outputs(tables, cut) if there else frozenset()
+    usable = {name: folder for name, folder in there.items() if name not in unusable}
+    return [_with_finished(one, usable) if usable else one for one in planned]
+
+
+def _with_finished(planned: PlannedObject, usable: Mapping[str, str]) -> PlannedObject:
+    if not isinstance(planned.parts, CutText):
+        return planned
+    finished: dict[int, tuple[str, str]] = {}
+    for names in _part_names(planned):
+        for place, name in enumerate(names):
+            if name in usable:
+                # The latest attempt comes first, and stands.
+                finished.setdefault(place, (name, usable[name]))
+    return replace(planned, parts=planned.parts.with_finished(finished)) if finished else planned
+
+
+def _part_names(planned: PlannedObject) -> Iterator[Iterable[str]]:
+    """Yield the request ids of a text's parts in each attempt, the latest first."""
+    if isinstance(planned.parts, CutText):
+        for attempt in _attempts(planned):
+            yield planned.parts.named(attempt.request_id)
+
+
+def _attempts(planned: PlannedObject) -> list[PlannedObject]:
+    return [planned, *_earlier_attempts(planned)]
 
 
 def _earlier_attempts(planned: PlannedObject) -> list[PlannedObject]:
@@ -125,21 +170,29 @@ def _refused_outputs(tables: Tables, planned: Sequence[PlannedObject]) -> frozen
 
 def _outputs_below(storage: Storage, outputs_uri: str, request_ids: Sequence[str]) -> dict[str, str]:
     """Return the folders of the outputs that are there, by request id."""
-    if len(request_ids) > _FEW:
-        request_ids = _those_with_a_folder(storage, outputs_uri, request_ids)
+    may_be_there = _known_folders(storage, outputs_uri, len(request_ids))
+    return _output_folders(storage, outputs_uri, [name for name in request_ids if may_be_there(name)])
+
+
+def _output_folders(storage: Storage, outputs_uri: str, request_ids: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_PARALLEL_LISTS) as pool:
         folders = pool.map(lambda name: _output_folder(storage, join_uri(outputs_uri, name)), request_ids)
         return {name: folder for name, folder in zip(request_ids, folders, strict=True) if folder is not None}
 
 
-def _those_with_a_folder(storage: Storage, outputs_uri: str, request_ids: Sequence[str]) -> Sequence[str]:
-    """Return the request ids that have a folder, by one listing of all, if that takes fewer calls than one for each."""
+def _known_folders(storage: Storage, outputs_uri: str, number: int) -> Callable[[str], bool]:
+    """Return what tells which requests may have an output, by one listing of all, if that takes fewer calls than one for each.
+
+    :param number: how many requests are asked for.
+    """
+    if number <= _FEW:
+        return lambda _: True
     names: set[str] = set()
     for page in storage.folders(f"{outputs_uri.rstrip('/')}/"):
         names.update(page)
-        if len(names) > len(request_ids) * _PAGE:
-            return request_ids
-    return [name for name in request_ids if name in names]
+        if len(names) > number * _PAGE:
+            return lambda _: True
+    return names.__contains__
 
 
 def _output_folder(storage: Storage, folder_uri: str) -> str | None:

@@ -265,16 +265,15 @@ def read_batch_result(storage: Storage, folder: BatchFolder, *, retried: bool = 
         if row["reason_code"] is not None:
             reasons.setdefault(row["status"], Counter())[row["reason_code"]] += 1
             notes.append(ObjectNote(row["media_uri"], row["status"], row["reason_code"], row["reason"]))
-    starts = Counter(row["start_outcome"] for row in rows)
     return BatchResult(
         name=folder.name,
         counts=counts,
         reasons=reasons,
         notes=tuple(notes[:_SHOWN]),
         segments=sum(row["segments"] for row in rows),
-        submitted=starts["started"],
-        adopted=starts["adopted"],
-        reused=starts["reused"],
+        submitted=sum(row["started"] for row in rows),
+        adopted=sum(row["adopted"] for row in rows),
+        reused=sum(row["reused"] for row in rows),
         retried=frozenset(row["media_uri"] for row in rows) if retried else frozenset(),
     )
 

@@ -238,6 +238,21 @@ class OutputParser:
         )
 
 
+def joined(parts: Sequence[SegmentRows]) -> SegmentRows:
+    """Return the rows of an object's requests one after the other; each is of a part of the object where there are several."""
+    if len(parts) == 1:
+        return parts[0]
+    return SegmentRows(
+        embedding=np.concatenate([one.embedding for one in parts]),
+        start_sec=[start for one in parts for start in one.start_sec],
+        end_sec=[end for one in parts for end in one.end_sec],
+        embedding_option=[option for one in parts for option in one.embedding_option],
+        embedding_scope=["clip" for one in parts for _ in one.embedding_scope],
+        start_char=[start for one in parts for start in one.start_char or [None] * len(one.embedding)],
+        end_char=[end for one in parts for end in one.end_char or [None] * len(one.embedding)],
+    )
+
+
 class NotAPartError(Exception):
     """What was given as a part of an output is none: it has to be read as a whole."""
 

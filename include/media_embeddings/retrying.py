@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import read_batch, write_batch
-from media_embeddings.identity import request_id
+from media_embeddings.identity import part_request_id, request_id
 from media_embeddings.library import Library
+from media_embeddings.parts import Part
 from media_embeddings.planner import Plan
 from media_embeddings.planning import PlannedObject, Status, cut_batches
 from media_embeddings.reasons import ReasonCode
@@ -60,7 +61,10 @@ class _Failed:
 
     planned: PlannedObject
     reason_code: ReasonCode
-    line: dict[str, Any]
+    lines: tuple[dict[str, Any], ...]
+    """One for each request, in their order."""
+    outputs: tuple[str | None, ...]
+    """The folder of each request's output, None where it is to be asked for again."""
 
 
 def plan_retries(
@@ -79,10 +83,15 @@ def plan_retries(
     again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
     earlier = {one.planned.embedding_key: one for one in failed}
     batches = cut_batches([one.planned for one in again.values()], library.batch_size, most_batches_of_a_round(library))
-    digest = hashlib.sha256("".join(one.request_id for batch in batches for one in batch.objects).encode())
+    names = (part.request_id for batch in batches for one in batch.objects for part in one.requests)
+    digest = hashlib.sha256("".join(names).encode())
     folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))
     for batch in batches:
-        lines = (json.dumps(again[one.embedding_key].line, ensure_ascii=False) + "\n" for one in batch.objects)
+        lines = (
+            json.dumps(line, ensure_ascii=False) + "\n"
+            for one in batch.objects
+            for line in again[one.embedding_key].lines
+        )
         listed_at = datetime.fromisoformat(plan.listed_at)
         write_batch(storage, folder.batch(batch.name), batch.objects, lines, listed_at)
     made = RetryRound(
@@ -107,28 +116,53 @@ def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Fa
     except ObjectNotFoundError:
         # Its merge failed: the next run goes on with it.
         return []
-    reasons = {
-        row["media_uri"]: ReasonCode(row["reason_code"])
+    failed = {
+        row["media_uri"]: row
         for row in rows
         if row["status"] == Status.FAILED and ReasonCode(row["reason_code"]).is_tried_again_in_the_run
     }
-    if not reasons:
+    if not failed:
         return []
     lines = {line["request_id"]: line for line in storage.read_json_lines(folder.manifest_uri)}
     return [
-        _Failed(one, reasons[one.media.uri], lines[one.request_id])
+        _Failed(
+            one,
+            ReasonCode(row["reason_code"]),
+            lines=tuple(lines[part.request_id] for part in one.requests),
+            outputs=tuple(row["outputs"] or [None] * len(one.requests)),
+        )
         for one in read_batch(storage, folder)[0]
-        if one.media.uri in reasons and one.attempt < library.max_attempts
+        if (row := failed.get(one.media.uri)) is not None and one.attempt < library.max_attempts
     ]
 
 
 def _next_attempt(failed: _Failed, library: Library, plan: Plan) -> _Failed:
     key, attempt = failed.planned.embedding_key, failed.planned.attempt + 1
     new_id = request_id(key, attempt, forced_by=plan.run_id if plan.force else None)
-    line = {name: value for name, value in failed.line.items() if name != "finished_output_uri"}
-    line |= {"request_id": new_id, "output_uri": join_uri(library.work, "outputs", new_id)}
     planned = replace(failed.planned, attempt=attempt, request_id=new_id, finished_output_uri=None)
-    return replace(failed, planned=planned, line=line)
+    parts = tuple(
+        _next_part(part, new_id, output, is_only=len(failed.outputs) == 1)
+        for part, output in zip(failed.planned.requests, failed.outputs, strict=True)
+    )
+    lines = tuple(_line(line, part, library) for line, part in zip(failed.lines, parts, strict=True))
+    return replace(failed, planned=replace(planned, parts=parts if failed.planned.parts else ()), lines=lines)
+
+
+def _next_part(part: Part, new_id: str, output_uri: str | None, *, is_only: bool) -> Part:
+    """Return a request of the next attempt; one whose output is there is taken as it is, and not asked for again."""
+    if output_uri is not None:
+        return replace(part, finished_output_uri=output_uri)
+    if not is_only:
+        assert part.start_char is not None  # noqa: S101 - only texts have several parts
+        assert part.end_char is not None  # noqa: S101
+        new_id = part_request_id(new_id, part.start_char, part.end_char)
+    return replace(part, request_id=new_id, finished_output_uri=None)
+
+
+def _line(line: dict[str, Any], part: Part, library: Library) -> dict[str, Any]:
+    line = {name: value for name, value in line.items() if name != "finished_output_uri"}
+    line |= {"request_id": part.request_id, "output_uri": join_uri(library.work, "outputs", part.request_id)}
+    return line if part.finished_output_uri is None else line | {"finished_output_uri": part.finished_output_uri}
 
 
 def _counts(failed: Sequence[_Failed]) -> Counts:

@@ -36,6 +36,7 @@ def demo_table(stack):
     pipeline.put("notes.docx", b"PK")
     # What docs/search.md searches by.
     pipeline.put("photographs/space/rocket+launch.jpg", picture("blue"))
+    pipeline.put("notes.txt", b"A slow red train.")
     assert pipeline.run().succeeded
 
 
@@ -70,7 +71,7 @@ def test_the_search_from_python_runs(demo_table, capsys):
 
 
 def test_every_reader_that_can_run_here_has_an_example():
-    assert [title for title, _ in EXAMPLES] == ["pandas and pyarrow", "polars", "DuckDB"]
+    assert [title for title, _ in EXAMPLES] == ["pandas and pyarrow", "polars", "DuckDB", "The words of a row"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

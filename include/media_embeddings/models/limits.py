@@ -9,13 +9,12 @@ from media_embeddings.media import MediaFacts, MediaObject, MediaType
 from media_embeddings.models.protocol import Limits
 from media_embeddings.reasons import Reason, ReasonCode
 
-# No tokenizer is published. A token is seldom longer than a long word, and a character of UTF-8 has up to four bytes:
-# a text of more bytes than this for each token is over the limit whatever it says. Others are for Bedrock to judge.
-_MOST_BYTES_A_TOKEN = 64
 # The tracks of a file seldom end together, and encoders fill up the last packet: a film of two hours may be said to last
 # some hundredths of a second more.
 _DURATION_TOLERANCE_SEC = 1.0
 _SHORT_TOLERANCE_SEC = 0.1
+MOST_TEXT_BYTES = 32 * 1024**2
+"""What is sent with the request is read into memory: some 200,000 parts for Marengo 2.7, and more than any book."""
 
 
 def rejection_by_size(media: MediaObject, limits: Limits) -> Reason | None:
@@ -28,14 +27,13 @@ def rejection_by_size(media: MediaObject, limits: Limits) -> Reason | None:
 
 
 def _rejection_of_text(media: MediaObject, limits: Limits) -> Reason | None:
-    if limits.text.tokens is None:
+    if limits.text.is_read_from_s3:
         return _rejection_of_file(media, limits)
-    most = limits.text.tokens * _MOST_BYTES_A_TOKEN
-    if media.size_bytes > most:
+    if media.size_bytes > MOST_TEXT_BYTES:
         return Reason(
-            ReasonCode.TOO_LONG,
-            f"a text of {media.size_bytes} bytes is longer than the model's {limits.text.tokens} tokens "
-            f"(more than {most} bytes); split it",
+            ReasonCode.TOO_LARGE,
+            f"a text of {media.size_bytes} bytes is more than the {MOST_TEXT_BYTES} bytes that are read into memory to be "
+            "cut into parts; split it into several objects",
         )
     return None
 

@@ -167,7 +167,9 @@ CREATE VIEW judged AS
     SELECT coalesce(l.model, o.model) AS model, coalesce(l.media_uri, o.media_uri) AS media_uri, CASE
         WHEN o.media_uri IS NULL AND l.status = 'embedded' THEN 'rows_missing'
         WHEN o.media_uri IS NULL THEN NULL
-        WHEN o.request_id <> o.other_request OR o.etag <> o.other_etag THEN 'mixed_contents'
+        WHEN o.embedding_key <> o.other_key OR o.etag <> o.other_etag THEN 'mixed_contents'
+        -- Only a text has rows of several requests, one for each of its parts.
+        WHEN o.request_id <> o.other_request AND NOT o.is_text THEN 'mixed_contents'
         WHEN o.rows <> o.numbers OR o.rows <> o.last_number + 1 OR o.number_sum * 2 <> o.rows * (o.rows - 1)
             THEN 'wrong_segments'
         WHEN l.media_uri IS NULL THEN 'not_in_ledger'
@@ -175,7 +177,8 @@ CREATE VIEW judged AS
         -- What failed or waits keeps the rows of its former content.
         WHEN l.status <> 'embedded' THEN NULL
         WHEN l.etag <> o.etag THEN 'other_content'
-        WHEN l.request_id IS DISTINCT FROM o.request_id THEN 'other_request'
+        WHEN o.request_id = o.other_request AND l.request_id IS DISTINCT FROM o.request_id THEN 'other_request'
+        WHEN o.request_id <> o.other_request AND l.embedding_key IS DISTINCT FROM o.embedding_key THEN 'other_request'
         WHEN l.segments <> o.rows THEN 'other_count'
     END AS defect, o.embedded_at
     FROM ledger l FULL JOIN objects o ON l.model = o.model AND l.media_uri = o.media_uri

@@ -22,36 +22,45 @@ logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "embeddings/"
 _MEMORY_LIMIT = "256MB"
-LEDGER_COLUMNS = ("model", "media_uri", "status", "etag", "request_id", "segments", "updated_at")
-SEGMENT_COLUMNS = ("media_uri", "segment_index", "etag", "request_id", "embedded_at")
+LEDGER_COLUMNS = ("model", "media_uri", "status", "etag", "embedding_key", "request_id", "segments", "updated_at")
+SEGMENT_COLUMNS = ("media_uri", "media_type", "segment_index", "etag", "embedding_key", "request_id", "embedded_at")
 _INVOCATION_COLUMNS = ("request_id", "outcome", "recorded_at")
 
 _SCHEMA = """
-CREATE TABLE ledger (model VARCHAR, media_uri VARCHAR, status VARCHAR, etag VARCHAR, request_id VARCHAR,
-                     segments INTEGER, updated_at TIMESTAMPTZ);
-CREATE TABLE held (model VARCHAR, media_uri VARCHAR, rows BIGINT, numbers BIGINT, last_number BIGINT, number_sum BIGINT,
-                   first_request VARCHAR, last_request VARCHAR, first_etag VARCHAR, last_etag VARCHAR,
-                   embedded_at TIMESTAMPTZ);
+CREATE TABLE ledger (model VARCHAR, media_uri VARCHAR, status VARCHAR, etag VARCHAR, embedding_key VARCHAR,
+                     request_id VARCHAR, segments INTEGER, updated_at TIMESTAMPTZ);
+CREATE TABLE held (model VARCHAR, media_uri VARCHAR, is_text BOOLEAN, rows BIGINT, numbers BIGINT, last_number BIGINT,
+                   number_sum BIGINT, first_request VARCHAR, last_request VARCHAR, first_etag VARCHAR,
+                   last_etag VARCHAR, first_key VARCHAR, last_key VARCHAR, embedded_at TIMESTAMPTZ);
+CREATE TABLE text_requests (model VARCHAR, media_uri VARCHAR, request_id VARCHAR);
 CREATE TABLE invocations (request_id VARCHAR, outcome VARCHAR, recorded_at TIMESTAMPTZ);
 CREATE TABLE stored (kind VARCHAR, uri VARCHAR, belongs_to VARCHAR, bytes BIGINT, written_at TIMESTAMPTZ);
 CREATE VIEW objects AS
-    SELECT model, media_uri, sum(rows)::BIGINT AS rows, sum(numbers)::BIGINT AS numbers, max(last_number) AS last_number,
+    SELECT model, media_uri, bool_and(is_text) AS is_text, sum(rows)::BIGINT AS rows, sum(numbers)::BIGINT AS numbers,
+           max(last_number) AS last_number,
            sum(number_sum)::BIGINT AS number_sum, min(first_request) AS request_id, max(last_request) AS other_request,
-           min(first_etag) AS etag, max(last_etag) AS other_etag, max(embedded_at) AS embedded_at
+           min(first_etag) AS etag, max(last_etag) AS other_etag, min(first_key) AS embedding_key,
+           max(last_key) AS other_key, max(embedded_at) AS embedded_at
     FROM held GROUP BY model, media_uri;
 """
 _HELD = """
 INSERT INTO held
-    SELECT ?, media_uri, count(*), count(DISTINCT segment_index), max(segment_index), sum(segment_index),
-           min(request_id), max(request_id), min(etag), max(etag), max(embedded_at)
+    SELECT ?, media_uri, bool_and(media_type = 'text'), count(*), count(DISTINCT segment_index), max(segment_index),
+           sum(segment_index), min(request_id), max(request_id), min(etag), max(etag), min(embedding_key),
+           max(embedding_key), max(embedded_at)
     FROM given GROUP BY media_uri
 """
+# A text may have rows of several requests; all other objects have one.
+_TEXT_REQUESTS = (
+    "INSERT INTO text_requests SELECT DISTINCT ?, media_uri, request_id FROM given WHERE media_type = 'text'"
+)
 
 
 class Evidence:
     """A database of what is known. The views and tables are those of ``_SCHEMA``.
 
-    ``held`` has a row for each object and file, ``objects`` one for each object with rows, ``stored`` objects on S3.
+    ``held`` has a row for each object and file, ``objects`` one for each object with rows, ``text_requests`` every request
+    that rows of texts are of, ``stored`` objects on S3.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -65,6 +74,7 @@ class Evidence:
     def add_segments(self, model_name: str, rows: pa.Table) -> None:
         """Take in rows of an embeddings table, with the columns of :data:`SEGMENT_COLUMNS`."""
         self._insert(_HELD, rows, model_name)
+        self._insert(_TEXT_REQUESTS, rows, model_name)
 
     def add_invocations(self, rows: pa.Table) -> None:
         """Take in rows of the invocations table, with request id, outcome and time."""

@@ -1,7 +1,8 @@
 """Deletes what runs have left behind and no promise rests on any more: raw outputs, run folders, intents, tickets.
 
 A raw output is what makes lost tables again without paying. It goes only when it is older than its retention, when the ledger
-has said for as long that the object is embedded by that very request, and when all its rows are in the table. An intent keeps
+has said for as long that the object is embedded by that very request, and when all its rows are in the table. Of a text in
+parts the ledger names the attempt, and the rows their requests: their outputs go when all rows are there. An intent keeps
 a request from being started twice. It goes only long after the end of its request was recorded. Everything is listed before
 anything is deleted.
 """
@@ -59,9 +60,18 @@ _OUTPUTS = """
     SELECT uri, bytes FROM stored WHERE kind = ? AND belongs_to IN (
         SELECT belongs_to FROM stored WHERE kind = ? GROUP BY belongs_to HAVING max(written_at) < ?
     ) AND belongs_to IN (
-        SELECT l.request_id FROM ledger l JOIN objects o ON l.model = o.model AND l.media_uri = o.media_uri
-        WHERE l.status = 'embedded' AND l.updated_at < ? AND l.etag = o.etag AND l.etag = o.other_etag
-          AND l.request_id = o.request_id AND l.request_id = o.other_request AND l.segments = o.rows AND o.embedded_at < ?
+        WITH settled AS (
+            SELECT l.model, l.media_uri, l.request_id, o.request_id <> o.other_request AS in_parts
+            FROM ledger l JOIN objects o ON l.model = o.model AND l.media_uri = o.media_uri
+            WHERE l.status = 'embedded' AND l.updated_at < ? AND l.etag = o.etag AND l.etag = o.other_etag
+              AND l.segments = o.rows AND o.embedded_at < ?
+              AND (CASE WHEN o.request_id = o.other_request THEN l.request_id = o.request_id
+                   ELSE l.embedding_key = o.embedding_key AND l.embedding_key = o.other_key END)
+        )
+        SELECT request_id FROM settled WHERE NOT in_parts
+        UNION ALL
+        SELECT t.request_id FROM text_requests t JOIN settled s ON t.model = s.model AND t.media_uri = s.media_uri
+        WHERE s.in_parts
     )
 """
 _RUNS = """

@@ -90,8 +90,9 @@ def test_a_text_that_is_not_utf_8_fails_and_says_where(filled):
     only_bad(filled, filled.run(), "latin.txt", "failed", "corrupt", "not UTF-8 (byte 1)")
 
 
-def test_a_text_over_the_models_tokens_is_refused_and_not_cut(filled):
-    filled.put("long.txt", b"boat " * 400)
+def test_a_text_that_has_more_tokens_than_it_was_taken_for_is_refused_and_not_cut(filled):
+    filled.configure(characters_per_token=8)
+    filled.put("long.txt", b"lorries " * 400)
 
     only_bad(filled, filled.run(), "long.txt", "failed", "too_long", "ValidationException")
 

@@ -213,6 +213,21 @@ WRONG = [
         "libraries.films.region",
         "stands twice",
     ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    media_types:\n      text: [.txt, .csv]",
+        7,
+        "libraries.films.media_types.text",
+        "name it as text_column, or leave .csv out",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    characters_per_token: 1",
+        6,
+        "libraries.films.characters_per_token",
+        "greater than or equal to 2",
+    ),
+    ("model: marengo-2-7", "model: marengo-2-7\n    text_overlap: 0.9", 6, "libraries.films.text_overlap", "0.5"),
     ("model: marengo-2-7", "model: marengo-2-7\n    name: films", 6, "libraries.films.name", "its key below"),
     *(
         ("model: marengo-2-7", f"model: marengo-2-7\n    {more}", line, f"libraries.films.{key}", allowed)

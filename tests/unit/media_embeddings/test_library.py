@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_embeddings.library import DEFAULT_SUFFIXES, Selection, suffix_of
+from media_embeddings.library import DEFAULT_SUFFIXES, Library, Selection, suffix_of
 from media_embeddings.media import MediaType
 
 SELECTION = Selection(DEFAULT_SUFFIXES)
@@ -66,3 +66,19 @@ def test_globs_are_read_as_in_gitignore(key, taken):
 @given(st.text(min_size=1).filter(lambda key: not key.endswith("/")))
 def test_without_globs_every_key_that_is_no_folder_marker_is_taken(key):
     assert SELECTION.takes(key)
+
+
+def test_tables_are_among_the_texts_of_a_library_that_names_a_column_and_of_no_other():
+    settings = {
+        "name": "films",
+        "sources": ["s3://films/raw/"],
+        "region": "us-east-1",
+        "model": "marengo-2-7",
+        "tables": "s3://vectors/tables",
+        "work": "s3://vectors/work",
+    }
+
+    assert Library(**settings).media_types[MediaType.TEXT] == (".txt", ".md", ".srt", ".vtt")
+    with_column = Library(**settings, text_column="body")
+    assert with_column.media_types[MediaType.TEXT] == (".txt", ".md", ".srt", ".vtt", ".jsonl", ".csv")
+    assert with_column.media_types[MediaType.VIDEO] == Library(**settings).media_types[MediaType.VIDEO]

@@ -10,6 +10,7 @@ from media_embeddings.identity import canonical_parameters, request_id
 from media_embeddings.listing import LISTING_SCHEMA
 from media_embeddings.media import MediaType
 from media_embeddings.models import model_named
+from media_embeddings.parts import Part
 from media_embeddings.planning import Purpose, Status, cut_batches, decide
 from media_embeddings.reasons import ReasonCode
 
@@ -336,3 +337,57 @@ def test_batches_hold_every_object_once_and_never_exceed_their_number(video, tex
     assert len({batch.name for batch in batches}) == len(batches)
     if video + text <= max_batches:
         assert all(len(batch.objects) <= batch_size for batch in batches)
+
+
+def in_parts(planned, requests):
+    """Return planned objects of which each takes as many requests as it says."""
+    return [
+        replace(one, parts=tuple(Part(f"{one.request_id}-{number}") for number in range(several)))
+        for one, several in zip(planned, requests, strict=True)
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 20), st.integers(1, 8))
+def test_batches_of_texts_in_parts_are_cut_by_requests_and_none_is_torn(requests, batch_size, max_batches):
+    planned = in_parts(planned_objects(text=len(requests)), requests)
+    batches = cut_batches(planned, batch_size, max_batches)
+
+    assert len(batches) <= max_batches
+    assert [one for batch in batches for one in batch.objects] == planned
+    if sum(requests) <= batch_size:
+        assert len(batches) == 1
+    if len(cut_batches(planned, batch_size, 1000)) <= max_batches:
+        assert all(
+            len(batch.objects) == 1 or sum(len(one.requests) for one in batch.objects) <= batch_size
+            for batch in batches
+        )
+
+
+class TestTextsInTables:
+    COLUMN = canonical_parameters({"textTruncate": "none", "text_column": "body"})
+    READING = replace(PURPOSE, table_parameters=COLUMN)
+
+    @pytest.mark.parametrize("key", ["a.csv", "a.jsonl", "a.CSV"])
+    def test_their_column_is_a_part_of_what_is_bought(self, key):
+        one = Listed(key, MediaType.TEXT)
+
+        (planned,) = decide(listing(one), ledger(), self.READING).planned
+
+        assert planned.parameters == self.COLUMN
+
+    def test_they_are_unchanged_as_long_as_the_column_is(self):
+        one = Listed("a.csv", MediaType.TEXT)
+        known = one.known_as("embedded", parameters=self.COLUMN)
+
+        assert decide(listing(one), ledger(known), self.READING).unchanged == {"text": 1}
+        other = replace(self.READING, table_parameters=self.COLUMN.replace("body", "title"))
+        assert len(decide(listing(one), ledger(known), other).planned) == 1
+
+    def test_other_texts_know_nothing_of_a_column(self):
+        one = Listed("a.csv.txt", MediaType.TEXT)
+        known = one.known_as("embedded")
+
+        assert decide(listing(one), ledger(known), self.READING).unchanged == {"text": 1}
+        (planned,) = decide(listing(one), ledger(), self.READING).planned
+        assert planned.parameters == PARAMETERS[MediaType.TEXT]

@@ -259,11 +259,11 @@ GIB, MIB = 1024**3, 1024**2
         (OLD, MediaType.VIDEO, 2 * GIB, ReasonCode.TOO_LARGE),
         (OLD, MediaType.AUDIO, 2 * GIB, ReasonCode.TOO_LARGE),
         (OLD, MediaType.IMAGE, 5 * MIB, ReasonCode.TOO_LARGE),
-        (OLD, MediaType.TEXT, 77 * 64, ReasonCode.TOO_LONG),
+        (OLD, MediaType.TEXT, 32 * MIB, ReasonCode.TOO_LARGE),
         (NEW, MediaType.VIDEO, 6 * GIB, ReasonCode.TOO_LARGE),
         (NEW, MediaType.AUDIO, 6 * GIB, ReasonCode.TOO_LARGE),
         (NEW, MediaType.IMAGE, 5 * MIB, ReasonCode.TOO_LARGE),
-        (NEW, MediaType.TEXT, 500 * 64, ReasonCode.TOO_LONG),
+        (NEW, MediaType.TEXT, 32 * MIB, ReasonCode.TOO_LARGE),
     ],
 )
 def test_sizes_are_checked_on_either_side_of_the_limit(model, media_type, most, code):

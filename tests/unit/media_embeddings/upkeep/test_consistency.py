@@ -142,6 +142,38 @@ def test_rows_of_two_contents_of_one_object_are_found(table, found):
     assert found() == {"mixed_contents": ["s3://b/a"]}
 
 
+def with_requests(given: pa.Table, *names: str) -> pa.Table:
+    field = given.schema.field("request_id")
+    return given.set_column(given.schema.get_field_index("request_id"), field, pa.array(names, field.type))
+
+
+def test_a_text_has_rows_of_the_requests_for_its_parts(tables, found):
+    parts = with_requests(with_time(rows_of({"s3://b/c": 2}, media_type="text"), "embedded_at", LONG_AGO), "r1", "r2")
+    commit(tables, parts, "2")
+    record(tables, embedded("s3://b/c", 2, embedding_key="k"))
+    assert found() == {}
+
+    record(tables, embedded("s3://b/c", 2, embedding_key="another"))
+    assert found() == {"other_request": ["s3://b/c"]}
+
+
+def test_rows_of_two_requests_of_anything_else_are_found(tables, found):
+    commit(tables, with_requests(rows({"s3://b/c": 2}), "r1", "r2"), "2")
+    record(tables, embedded("s3://b/c", 2))
+
+    assert found() == {"mixed_contents": ["s3://b/c"]}
+
+
+def test_rows_of_two_purchases_of_one_text_are_found(tables, found):
+    given = with_time(rows_of({"s3://b/c": 2}, media_type="text"), "embedded_at", LONG_AGO)
+    field = given.schema.field("embedding_key")
+    keys = given.set_column(given.schema.get_field_index("embedding_key"), field, pa.array(["k", "other"], field.type))
+    commit(tables, with_requests(keys, "r1", "r2"), "2")
+    record(tables, embedded("s3://b/c", 2, embedding_key="k"))
+
+    assert found() == {"mixed_contents": ["s3://b/c"]}
+
+
 def test_a_file_that_is_not_there_is_found_and_what_its_objects_lose(tables, found):
     commit(tables, rows({"s3://b/c": 1}), "2")
     record(tables, embedded("s3://b/c", 1))
