@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from media_embeddings.identity import embedding_key, request_id
-from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.media import MediaFacts, MediaObject, MediaType, Processing
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.relations import Relation, database
@@ -72,6 +72,12 @@ class PlannedObject:
     parameters: str
     finished_output_uri: str | None = None
     """The folder of an output of this attempt that is there already: then nothing is started."""
+    first_seen_at: datetime | None = None
+    """When the ledger first knew of it; None for what it does not know."""
+    facts: MediaFacts | None = None
+    """What its header says; None where it was not looked at."""
+    processing: Processing = Processing.ASYNC
+    estimated_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
