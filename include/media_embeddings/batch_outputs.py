@@ -20,18 +20,17 @@ from media_embeddings.in_order import Share, in_order
 from media_embeddings.media import MediaObject
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.outcomes import Invocation, InvocationStatus, verdict
+from media_embeddings.output_folder import OutputFolder
 from media_embeddings.planning import PlannedObject, Status
 from media_embeddings.reasons import Reason, ReasonCode
-from media_embeddings.results import NotAPartError, OutputInvalidError, SegmentRows, parse_output
+from media_embeddings.results import OutputInvalidError, SegmentRows
 from media_embeddings.run_folder import BatchFolder
-from media_embeddings.storage import ObjectNotFoundError, ObjectUnreadableError, Storage, join_uri
-from media_embeddings.streamed_results import parse_chunks
+from media_embeddings.storage import ObjectNotFoundError, ObjectUnreadableError, Storage
 
 logger = logging.getLogger(__name__)
 
 # Fewer than an S3 client has connections.
 _PARALLEL_READS = 8
-_CHUNK_BYTES = 512 * 1024
 # Of outputs, whose vectors take up about a fifth of their text.
 _BYTES_UNDER_WAY = 192 * 1024**2
 
@@ -134,28 +133,17 @@ class BatchOutputs:
         return outcome, rows
 
     def _rows(self, media: MediaObject, ended: InvocationStatus, share: Share) -> SegmentRows | None:
-        # The invocation's own prefix is read, never a shared one searched.
-        uri = join_uri(ended.output_uri, "output.json")
+        folder = OutputFolder(self._storage, ended.output_uri, share, self._whole)
         is_last_look = time.monotonic() >= self._waiting_until
         try:
-            return self._parsed(uri, media, share)
+            return self._model.read_output(folder, media.media_type)
         except ObjectNotFoundError as error:
             if not is_last_look:
                 return None
-            message = f"invocation {ended.invocation_arn} is Completed, but there is no {uri}"
+            message = f"invocation {ended.invocation_arn} is Completed, but there is no {error}"
             raise _UnusableError(ReasonCode.OUTPUT_MISSING, message) from error
         except OutputInvalidError as error:
-            raise _UnusableError(error.reason.code, f"{uri}: {error.reason.message}") from error
-
-    def _parsed(self, uri: str, media: MediaObject, share: Share) -> SegmentRows:
-        with closing(self._storage.open(uri)) as content:
-            share.take(content.size_bytes)
-            try:
-                return parse_chunks(content.chunks(_CHUNK_BYTES), self._model, media.media_type)
-            except NotAPartError as error:
-                logger.info("%s is read as a whole: %s", uri, error)
-        with self._whole:
-            return parse_output(self._storage.read(uri), self._model, media.media_type)
+            raise _UnusableError(error.reason.code, f"{ended.output_uri}: {error.reason.message}") from error
 
 
 def _read_lines(storage: Storage, uri: str) -> Iterable[Mapping[str, Any]]:

@@ -53,8 +53,6 @@ def embedding_rows(
         "invocation_arn": outcome.ended.invocation_arn if outcome.ended else None,
         "run_id": run_id,
         "embedded_at": embedded_at,
-        "start_char": None,
-        "end_char": None,
     }
     columns: dict[str, Any] = {
         "segment_index": rows.segment_index,
@@ -64,6 +62,8 @@ def embedding_rows(
         "embedding_scope": rows.embedding_scope,
         "embedding": vectors,
     }
+    for name, characters in (("start_char", rows.start_char), ("end_char", rows.end_char)):
+        (constants if characters is None else columns)[name] = characters
     return pa.table(
         [
             pa.repeat(pa.scalar(constants[field.name], field.type), number)

@@ -26,11 +26,11 @@ _MOST_WRAPPERS = 2
 
 
 class OutputInvalidError(Exception):
-    """An output is not what the model promises; the reason says where and how."""
+    """An output is not what the model promises, or says itself what went wrong; the reason says where and how."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, code: ReasonCode = ReasonCode.OUTPUT_INVALID) -> None:
         super().__init__(message)
-        self.reason = Reason(ReasonCode.OUTPUT_INVALID, message)
+        self.reason = Reason(code, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ class SegmentRows:
     """As the model names it; None where it gives none."""
     embedding_scope: Sequence[str]
     """``clip``, or ``asset`` for a row of the whole object, as those of images and texts are."""
+    start_char: Sequence[int | None] | None = None
+    """Of texts that were cut, in characters of the object's text; ``end_char`` is behind the last. None for all others."""
+    end_char: Sequence[int | None] | None = None
 
     @property
     def segment_index(self) -> range:

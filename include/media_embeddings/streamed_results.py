@@ -8,6 +8,7 @@ what is accepted in parts would be accepted as a whole, with the same rows.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -17,8 +18,12 @@ import simdjson
 
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
+from media_embeddings.output_folder import OutputFolder
 from media_embeddings.results import NotAPartError, OutputParser, SegmentRows, parse_output
 
+logger = logging.getLogger(__name__)
+
+_OUTPUT = "output.json"
 # Up to a first row, a list of them in the wrappers that results.py knows.
 _WRAPPER = re.compile(rb'\s*(?:\{\s*"(?:data|embeddings)"\s*:\s*){0,2}\[\s*(?=\{)')
 _BETWEEN_ROWS = re.compile(rb"\}\s*,\s*(?=\{)")
@@ -26,6 +31,21 @@ _LONGEST_BETWEEN = 64
 # An output is made of rows that are all alike: where so many braces are no ends of rows, none is.
 _MOST_BRACES = 64
 _ROWS_KEYS = frozenset({"data", "embeddings", "embedding"})
+
+
+def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
+    """Return the segments of an invocation's ``output.json``, read as a stream where that can be.
+
+    :raises OutputInvalidError: as :func:`media_embeddings.results.parse_output` does.
+    :raises ObjectNotFoundError: where it is not there.
+    """
+    with folder.chunks(_OUTPUT) as chunks:
+        try:
+            return parse_chunks(chunks, model, media_type)
+        except NotAPartError as error:
+            logger.info("%s/%s is read as a whole: %s", folder.uri, _OUTPUT, error)
+    with folder.whole(_OUTPUT) as document:
+        return parse_output(document, model, media_type)
 
 
 def parse_chunks(chunks: Iterable[bytes], model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
@@ -95,4 +115,4 @@ def _is_end(document: Any) -> bool:
     return isinstance(document, simdjson.Array)
 
 
-__all__ = ["NotAPartError", "parse_chunks"]
+__all__ = ["NotAPartError", "parse_chunks", "read_rows"]

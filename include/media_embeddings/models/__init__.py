@@ -1,7 +1,8 @@
-"""The embedding models that the pipeline knows: every module here that defines ``MODEL`` is one."""
+"""The embedding models that the pipeline knows: every module here that defines ``MODEL``, or ``MODELS`` for several."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -13,9 +14,20 @@ __all__ = ["EmbeddingModel", "model_named", "model_names"]
 
 @cache
 def _models() -> dict[str, EmbeddingModel]:
-    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
-    found = (module.MODEL for module in modules if hasattr(module, "MODEL"))
-    return {model.name: model for model in sorted(found, key=lambda model: model.name)}
+    found: dict[str, EmbeddingModel] = {}
+    for model in sorted(_defined(), key=lambda model: model.name):
+        if model.name in found:
+            raise ValueError(f"two modules define a model with the name {model.name}")
+        found[model.name] = model
+    return found
+
+
+def _defined() -> Iterator[EmbeddingModel]:
+    for module in iter_modules(__path__):
+        found = import_module(f"{__name__}.{module.name}")
+        yield from getattr(found, "MODELS", ())
+        if hasattr(found, "MODEL"):
+            yield found.MODEL
 
 
 def model_names() -> tuple[str, ...]:

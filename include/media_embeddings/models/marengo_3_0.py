@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
-from media_embeddings.media import MediaObject, MediaType
-from media_embeddings.models.limits import rejection_by_size
-from media_embeddings.models.protocol import GIBIBYTE, MEBIBYTE, Limits
+from media_embeddings.media import MediaFacts, MediaObject, MediaType
+from media_embeddings.models.lifecycle import Lifecycle
+from media_embeddings.models.limits import rejection_by_facts, rejection_by_size
+from media_embeddings.models.media_source import media_source
+from media_embeddings.models.prices import PriceList, price_list
+from media_embeddings.models.protocol import GIBIBYTE, MEBIBYTE, Limits, TextLimits
 from media_embeddings.models.segments import SegmentRules, Track
 from media_embeddings.models.values import Checker
 from media_embeddings.reasons import Reason
+
+if TYPE_CHECKING:
+    from media_embeddings.output_folder import OutputFolder
+    from media_embeddings.results import SegmentRows
 
 _DOCUMENTATION = "https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-marengo-3.html"
 _OPTIONS: Mapping[MediaType, tuple[str, ...]] = {
@@ -38,12 +46,24 @@ _DEFAULT_SEGMENTATION: Mapping[MediaType, dict[str, Any] | None] = {
     MediaType.VIDEO: {"method": "dynamic", "dynamic": {"minDurationSec": 4}},
     MediaType.AUDIO: None,
 }
+_CARD = "https://docs.aws.amazon.com/bedrock/latest/userguide/model-card-twelvelabs-marengo-embed-3-0.html"
+_LIFECYCLE = Lifecycle(_CARD, {"ap-northeast-2": date(2027, 3, 22)})
 _NAMES = frozenset({"startSec", "endSec", "segmentation", "embeddingOption", "embeddingType", "embeddingScope"})
 
 # "6 GB" and "5 MB" are read as in Marengo 2.7.
 _LIMITS = Limits(
     size_bytes={MediaType.VIDEO: 6 * GIBIBYTE, MediaType.AUDIO: 6 * GIBIBYTE, MediaType.IMAGE: 5 * MEBIBYTE},
-    text_tokens=500,
+    text=TextLimits(tokens=500),
+    duration_sec={MediaType.VIDEO: 4 * 3600.0, MediaType.AUDIO: 4 * 3600.0},
+    # TwelveLabs' page on the model; AWS's pages say nothing of it.
+    least_duration_sec={MediaType.VIDEO: 4.0},
+    least_pixels={MediaType.VIDEO: (360, 360), MediaType.IMAGE: (128, 128)},
+    greatest_pixels={MediaType.VIDEO: (5184, 2160)},
+    greatest_aspect={MediaType.VIDEO: 2.4},
+    image_formats=frozenset({"jpeg", "png"}),
+    unconfirmed=frozenset(
+        {"least_duration_sec", "least_pixels", "greatest_pixels", "greatest_aspect", "image_formats"}
+    ),
 )
 
 
@@ -59,6 +79,24 @@ class Marengo30:
     regions: frozenset[str] = frozenset({"us-east-1", "eu-west-1", "ap-northeast-2"})
     limits: Limits = _LIMITS
     embedding_options: frozenset[str] = frozenset({"visual", "audio", "transcription", "fused"})
+    lifecycle: Lifecycle = _LIFECYCLE
+    invoke_media_types: frozenset[MediaType] = frozenset({MediaType.IMAGE, MediaType.TEXT})
+
+    @property
+    def text_limits(self) -> TextLimits:
+        """Return the longest text that one request takes."""
+        return self.limits.text
+
+    @property
+    def prices(self) -> PriceList:
+        """Return what it costs."""
+        return price_list(__file__)
+
+    def invoke_model_id(self, region: str) -> str | None:
+        """Return the bare id, which stays in the region, but in Europe, where InvokeModel takes the profile only."""
+        if region not in self.regions:
+            return None
+        return f"eu.{self.model_id}" if region == "eu-west-1" else self.model_id
 
     def parameters(self, media_type: MediaType, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the complete parameters of a request; what is not sent has Bedrock's own default.
@@ -114,15 +152,34 @@ class Marengo30:
         """Return why the model can't take an object, as far as its listing tells."""
         return rejection_by_size(media, self.limits)
 
+    def rejection_by_facts(self, media: MediaObject, facts: MediaFacts) -> Reason | None:
+        """Return why the model can't take an object, as far as its header tells."""
+        return rejection_by_facts(media, facts, self.limits)
+
     def model_input(
-        self, media: MediaObject, parameters: Mapping[str, Any], *, bucket_owner: str | None, text: str | None
+        self,
+        media: MediaObject,
+        parameters: Mapping[str, Any],
+        *,
+        bucket_owner: str | None,
+        text: str | None,
+        content: bytes | None = None,
     ) -> dict[str, Any]:
         """Return the request body, nested under its input type."""
         kind = media.media_type.value
         if media.media_type is MediaType.TEXT:
-            return {"inputType": kind, kind: {"inputText": text}}
-        location = {"uri": media.uri} | ({"bucketOwner": bucket_owner} if bucket_owner else {})
-        return {"inputType": kind, kind: {"mediaSource": {"s3Location": location}, **parameters}}
+            return self.query_input(text or "")
+        return {"inputType": kind, kind: {"mediaSource": media_source(media, bucket_owner, content), **parameters}}
+
+    def query_input(self, text: str) -> dict[str, Any]:
+        """Return the request for a text."""
+        return {"inputType": "text", "text": {"inputText": text}}
+
+    def read_output(self, folder: OutputFolder, media_type: MediaType) -> SegmentRows:
+        """Return the rows of ``output.json``."""
+        from media_embeddings.streamed_results import read_rows
+
+        return read_rows(folder, self, media_type)
 
 
 def _set(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.media import MediaFacts, MediaObject, MediaType
+from media_embeddings.models.lifecycle import Lifecycle
+from media_embeddings.models.prices import PriceList
 from media_embeddings.models.segments import SegmentRules
 from media_embeddings.reasons import Reason
+
+if TYPE_CHECKING:
+    from media_embeddings.output_folder import OutputFolder
+    from media_embeddings.results import SegmentRows
 
 MEBIBYTE = 1024**2
 GIBIBYTE = 1024**3
@@ -23,11 +29,33 @@ class ParameterError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class TextLimits:
+    """The longest text that one request takes, in the unit that the model's page counts in; the other one is None."""
+
+    tokens: int | None = None
+    characters: int | None = None
+    is_read_from_s3: bool = False
+    """Whether the model reads a text from its S3 location and cuts it itself, instead of taking it with the request."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """What a model takes: sizes in bytes by media type, and text in tokens."""
+    """What a model takes of each media type: what is not named has no documented limit."""
 
     size_bytes: Mapping[MediaType, int]
-    text_tokens: int
+    text: TextLimits
+    duration_sec: Mapping[MediaType, float] = field(default_factory=dict)
+    """The longest that may be, as ``least_duration_sec`` the shortest."""
+    least_duration_sec: Mapping[MediaType, float] = field(default_factory=dict)
+    least_pixels: Mapping[MediaType, tuple[int, int]] = field(default_factory=dict)
+    """Of the longer and the shorter side, as ``greatest_pixels``."""
+    greatest_pixels: Mapping[MediaType, tuple[int, int]] = field(default_factory=dict)
+    greatest_aspect: Mapping[MediaType, float] = field(default_factory=dict)
+    """Of the longer side to the shorter one."""
+    image_formats: frozenset[str] = frozenset()
+    """In lower case, as in ``image/jpeg``."""
+    unconfirmed: frozenset[str] = frozenset()
+    """Names of the limits above that AWS's pages do not state for Bedrock, but the model's maker does."""
 
 
 class EmbeddingModel(Protocol):
@@ -58,6 +86,25 @@ class EmbeddingModel(Protocol):
         """Return what it takes."""
 
     @property
+    def text_limits(self) -> TextLimits:
+        """Return the longest text that one request takes."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Return when it ends."""
+
+    @property
+    def prices(self) -> PriceList:
+        """Return what it costs, from the data file beside its module, which is read when it is first asked for."""
+
+    @property
+    def invoke_media_types(self) -> frozenset[MediaType]:
+        """Return the media types that InvokeModel embeds as StartAsyncInvoke does; none where it has no such request."""
+
+    def invoke_model_id(self, region: str) -> str | None:
+        """Return the id that InvokeModel wants in a region, an inference profile's or the bare one; None where it has none."""
+
+    @property
     def embedding_options(self) -> frozenset[str]:
         """Return the values that ``embeddingOption`` may have in its output."""
 
@@ -77,12 +124,36 @@ class EmbeddingModel(Protocol):
     def rejection(self, media: MediaObject) -> Reason | None:
         """Return why the model can't take an object, as far as its listing tells."""
 
+    def rejection_by_facts(self, media: MediaObject, facts: MediaFacts) -> Reason | None:
+        """Return why the model can't take an object, as far as its header tells."""
+
     def model_input(
-        self, media: MediaObject, parameters: Mapping[str, Any], *, bucket_owner: str | None, text: str | None
+        self,
+        media: MediaObject,
+        parameters: Mapping[str, Any],
+        *,
+        bucket_owner: str | None,
+        text: str | None,
+        content: bytes | None = None,
     ) -> dict[str, Any]:
-        """Return the request body for an object.
+        """Return the request body for an object, of StartAsyncInvoke and, for ``invoke_media_types``, of InvokeModel.
 
         :param parameters: as :meth:`parameters` gives them.
         :param bucket_owner: the account of the media's bucket, sent where it is given.
-        :param text: the content of a text object: text is sent inline.
+        :param text: the content of a text object, sent with the request unless the model reads it from S3.
+        :param content: the object itself, sent with the request instead of its location.
+        :raises ContentTooLargeError: where the content does not go into a request.
+        """
+
+    def query_input(self, text: str) -> dict[str, Any]:
+        """Return the body of InvokeModel for a text that is searched for.
+
+        The answer holds one row, and is read by :func:`media_embeddings.results.parse_output` as that of a text.
+        """
+
+    def read_output(self, folder: OutputFolder, media_type: MediaType) -> SegmentRows:
+        """Return the segments of what an invocation has written.
+
+        :raises OutputInvalidError: where it is not what the model promises, or says that it could not embed the object.
+        :raises ObjectNotFoundError: where it is not there (yet).
         """
