@@ -32,6 +32,8 @@ class ReasonCode(StrEnum):
     NOT_FINISHED = "not_finished"
     LIMIT = "limit"
     DRY_RUN = "dry_run"
+    BUDGET = "budget"
+    NOT_APPROVED = "not_approved"
     RELEASED = "released"
 
     @property
@@ -62,6 +64,8 @@ _TRANSIENT = frozenset(
         ReasonCode.NOT_FINISHED,
         ReasonCode.LIMIT,
         ReasonCode.DRY_RUN,
+        ReasonCode.BUDGET,
+        ReasonCode.NOT_APPROVED,
         ReasonCode.RELEASED,
     }
 )
