@@ -27,6 +27,8 @@ OBJECTS_SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("parameters", pa.string(), nullable=False),
+        pa.field("estimated_cost_usd", pa.float64()),
+        pa.field("is_paid_for", pa.bool_()),
     ]
 )
 """One row a request of a batch: which media object it is for."""
@@ -50,6 +52,8 @@ def write_batch(
             "embedding_key": one.embedding_key,
             "attempt": one.attempt,
             "parameters": one.parameters,
+            "estimated_cost_usd": one.estimated_cost_usd,
+            "is_paid_for": one.is_paid_for or one.finished_output_uri is not None,
             **asdict(one.media),
         }
         for one in objects
@@ -79,6 +83,9 @@ def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObjec
             request_id=row["request_id"],
             attempt=row["attempt"],
             parameters=row["parameters"],
+            # A batch of an earlier version of the project has neither.
+            estimated_cost_usd=row.get("estimated_cost_usd"),
+            is_paid_for=row.get("is_paid_for") or False,
         )
         for row in table.to_pylist()
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.attempt_costs import AttemptCosts
 from media_embeddings.batch_outputs import Outcome
 from media_embeddings.ledger import InvocationEntry, LedgerEntry, reason_columns
 from media_embeddings.library import Library
@@ -25,6 +26,8 @@ OUTCOMES_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("segments", pa.int32(), nullable=False),
         pa.field("start_outcome", pa.string()),
+        pa.field("spent_usd", pa.float64(), nullable=False),
+        pa.field("unsettled_usd", pa.float64(), nullable=False),
     ]
 )
 """One row an object of a batch: what became of it."""
@@ -100,6 +103,7 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
         embedding_key=outcome.planned.embedding_key,
         request_id=outcome.planned.request_id,
         invocation_arn=outcome.invocation.invocation_arn if outcome.invocation else None,
+        estimated_cost_usd=outcome.planned.estimated_cost_usd,
         parameters=outcome.planned.parameters,
         library=library.name,
         run_id=run_id,
@@ -108,7 +112,7 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
 
 
 def invocation_entry(
-    outcome: Outcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime
+    outcome: Outcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime, costs: AttemptCosts
 ) -> InvocationEntry:
     """Return the row of the invocations table for an attempt that was made."""
     code, message = reason_columns(outcome.reason)
@@ -127,12 +131,17 @@ def invocation_entry(
         submitted_at=(ended and ended.submitted_at) or (invocation and invocation.submitted_at) or None,
         ended_at=ended.ended_at if ended else None,
         recorded_at=now,
+        estimated_cost_usd=outcome.planned.estimated_cost_usd,
+        actual_cost_usd=costs.actual_usd(outcome),
+        media_type=outcome.planned.media.media_type,
+        media_sec=outcome.duration_sec,
         run_id=run_id,
     )
 
 
-def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
+def outcomes_file(outcomes: Sequence[Outcome], costs: AttemptCosts) -> bytes:
     """Return what became of the objects of a batch as Parquet, of :data:`OUTCOMES_SCHEMA`."""
+    spent = [costs.spent(one) for one in outcomes]
     rows = [
         {
             "media_uri": one.planned.media.uri,
@@ -142,8 +151,10 @@ def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
             "reason": one.reason.message if one.reason else None,
             "segments": one.segments or 0,
             "start_outcome": one.invocation.outcome if one.invocation else None,
+            "spent_usd": paid.usd,
+            "unsettled_usd": paid.unsettled_usd,
         }
-        for one in outcomes
+        for one, paid in zip(outcomes, spent, strict=True)
     ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=OUTCOMES_SCHEMA), sink, compression="zstd")
