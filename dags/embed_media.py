@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, get_current_context, task, task_group
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
@@ -17,8 +17,10 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named, model_names
 
 if TYPE_CHECKING:
+    from media_embeddings.reporting import Refusal
     from media_embeddings.storage import Storage
 
+APPROVAL = "approve_cost"
 DOCUMENTATION = """
 ### Embed the media of library `{name}`
 
@@ -28,8 +30,8 @@ Every night the media below {sources} that are new or changed are embedded with 
 | task | what it does |
 |---|---|
 | `list_media` | lists the sources; downloads nothing |
-| `plan` | compares with the ledger, checks limits, cuts batches |
-| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
+| `plan` | compares with the ledger, checks limits, estimates the cost, cuts batches |
+{approval}| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
 | `plan_retries_1`, `retry_1` | another attempt at what failed for a reason that may pass; skipped when nothing did |
@@ -125,10 +127,18 @@ def _report(library: Library) -> dict[str, Any]:
         unfinished = "list_media" if listing is None else "plan"
         raise AirflowFailException(f"{unfinished} failed, so nothing was submitted; its log says why")
     round_uris = _round_uris(context["ti"], range(1, library.retries_in_run + 1))
-    report = report_run(_storage(library), library, folder, listing, plan_uri, round_uris)
+    report = report_run(_storage(library), library, folder, listing, plan_uri, round_uris, _refusal(instance))
     if not report.succeeded:
         raise AirflowFailException("; ".join(report.problems))
     return {"report_uri": folder.report_uri, **report.totals}
+
+
+def _refusal(ti: Any) -> Refusal | None:
+    """Return what a person has not approved; None where nobody was asked, or who was has approved."""
+    from media_embeddings.reporting import Refusal
+
+    approval = ti.xcom_pull(task_ids=APPROVAL, key="approval")
+    return None if approval is None or approval["approved"] else Refusal(approval["usd"], approval["by"])
 
 
 def _round_uris(ti: Any, rounds: Iterable[int]) -> list[str]:
@@ -159,7 +169,7 @@ def _list_media(library: Library) -> dict[str, Any]:
 
 def _plan(library: Library, listing: dict[str, Any]) -> list[str]:
     from media_embeddings.listing import Listing
-    from media_embeddings.planner import PlanOptions, make_plan
+    from media_embeddings.planner import PlanOptions, cost_of, make_plan
 
     context = get_current_context()
     params = context["params"]
@@ -167,6 +177,7 @@ def _plan(library: Library, listing: dict[str, Any]) -> list[str]:
     options = PlanOptions(**{name: params[name] for name in names})
     made, uri = make_plan(_storage(library), library, context["run_id"], Listing.from_dict(listing), options)
     context["ti"].xcom_push(key="plan_uri", value=uri)
+    context["ti"].xcom_push(key="cost", value=cost_of(made))
     return list(made.manifests)
 
 
@@ -233,6 +244,25 @@ def _wait_for_async_invoke(library: Library, manifest_uri: str) -> BedrockAsyncI
     )
 
 
+def _approve_cost(library: Library, manifests: XComArg) -> XComArg:
+    """Let a person approve what the plans cost before anything is submitted.
+
+    :param manifests: what the first plan returns.
+    """
+    from cost_approval.operators import ApproveCostOperator
+
+    approval = ApproveCostOperator(
+        task_id=APPROVAL,
+        plan_task_ids=["plan"],
+        approve_above_usd=library.approve_above_usd,
+        what=f"Library {library.name}",
+        response_timeout=timedelta(hours=library.approval_timeout_hours),
+        doc_md=f"Asks a person before more than {library.approve_above_usd} USD are spent by estimate.",
+    )
+    manifests >> approval
+    return XComArg(approval)
+
+
 def _announce_table(library: Library, asset: Asset) -> None:
     from media_embeddings.reporting import committed_by
 
@@ -262,6 +292,9 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
             table=library.embeddings_uri,
             work=library.work.rstrip("/"),
             max_in_flight=library.max_in_flight,
+            approval=f"| `{APPROVAL}` | asks a person before more than {library.approve_above_usd} USD are spent |\n"
+            if library.approve_above_usd is not None
+            else "",
         ),
         # No start date, and nothing immediately: unpausing the DAG waits for the next night, also shortly after one began.
         schedule=CronTriggerTimetable(library.schedule, timezone=library.timezone, run_immediately=timedelta(0))
@@ -326,8 +359,11 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         def report() -> dict[str, Any]:
             return _report(library)
 
+        manifests = plan(list_media())
+        if library.approve_above_usd is not None:
+            manifests = _approve_cost(library, manifests)
         # A group's tasks are named after it, so that people see which attempt of a batch it is.
-        done = task_group(group_id="embed")(embed_batch).expand(manifest_uri=plan(list_media()))
+        done = task_group(group_id="embed")(embed_batch).expand(manifest_uri=manifests)
         for number in rounds:
             planned_again = plan_retries.override(task_id=f"plan_retries_{number}")(number)
             done >> planned_again
