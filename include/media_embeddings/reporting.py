@@ -74,11 +74,9 @@ class Refusal:
     @property
     def notice(self) -> str:
         """Return what the report says of it."""
-        who = f"{self.by} rejected" if self.by else "nobody approved in time"
-        return (
-            f"{who} the estimated cost of {self.usd:.2f} USD: nothing was submitted. Clear approve_cost to be asked again; "
-            "the next run asks as well"
-        )
+        cost = f"the estimated cost of {self.usd:.2f} USD"
+        said = f"{self.by} rejected {cost}" if self.by else f"nobody approved {cost} in time"
+        return f"{said}: nothing was submitted. Clear approve_cost to be asked again; the next run asks as well"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def test_what_was_not_approved_is_deferred_for_that_and_fails_nothing():
     assert made.reasons == {"deferred": {"not_approved": 4}}
     assert "ada rejected the estimated cost of 3.00 USD: nothing was submitted" in made.notices[0]
     assert "4 objects wait for approval of their cost" in as_markdown(made)
-    assert "nobody approved in time" in Refusal(3.0).notice
+    assert "nobody approved the estimated cost of 3.00 USD in time" in Refusal(3.0).notice
 
 
 def test_what_the_run_had_merged_before_it_was_asked_again_counts_as_what_it_is():
