@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, get_current_context, task, task_group
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
@@ -18,12 +18,11 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named, model_names
 
 if TYPE_CHECKING:
-    from airflow.sdk.definitions.xcom_arg import XComArg
-
     from media_embeddings.planner import PlanOptions
-    from media_embeddings.reporting import PlannedModel
+    from media_embeddings.reporting import PlannedModel, Refusal
     from media_embeddings.storage import Storage
 
+APPROVAL = "approve_cost"
 DOCUMENTATION = """
 ### Embed the media of library `{name}`
 
@@ -33,8 +32,8 @@ Every night the media below {sources} that are new or changed are embedded with 
 | task | what it does |
 |---|---|
 | `list_media` | lists the sources; downloads nothing |
-| `plan` | compares with the ledger, reads headers, checks limits, cuts batches |
-| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
+| `plan` | compares with the ledger, reads headers, checks limits, estimates the cost, cuts batches |
+{approval}| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
 | `plan_retries_1`, `retry_1` | another attempt at what failed for a reason that may pass; skipped when nothing did |
@@ -191,10 +190,19 @@ def _report(library: Library, parts: Iterable[_Part]) -> dict[str, Any]:
         *(_storage(library), library, folder, listing, first.plan_uri, first.round_uris),
         next_model=next_model,
         problems=problems,
+        refusal=_refusal(context["ti"]),
     )
     if not report.succeeded:
         raise AirflowFailException("; ".join(report.problems))
     return {"report_uri": folder.report_uri, **report.totals}
+
+
+def _refusal(ti: Any) -> Refusal | None:
+    """Return what a person has not approved; None where nobody was asked, or who was has approved."""
+    from media_embeddings.reporting import Refusal
+
+    approval = ti.xcom_pull(task_ids=APPROVAL, key="approval")
+    return None if approval is None or approval["approved"] else Refusal(approval["usd"], approval["by"])
 
 
 def _list_media(library: Library) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def _list_media(library: Library) -> dict[str, Any]:
 def _plan(library: Library, listing: dict[str, Any], **options: Any) -> list[str]:
     from media_embeddings.listing import Listing
     from media_embeddings.model_lifecycle import ModelEndedError
-    from media_embeddings.planner import make_plan
+    from media_embeddings.planner import cost_of, make_plan
 
     context = get_current_context()
     try:
@@ -237,6 +245,7 @@ def _plan(library: Library, listing: dict[str, Any], **options: Any) -> list[str
     except ModelEndedError as error:
         raise AirflowFailException(str(error)) from error
     context["ti"].xcom_push(key="plan_uri", value=uri)
+    context["ti"].xcom_push(key="cost", value=cost_of(made))
     return list(made.manifests)
 
 
@@ -278,8 +287,14 @@ def _plan_retries(library: Library, part: _Part, number: int) -> list[str]:
     if planned is None:
         return []
     earlier = planned.round_uris[-1] if planned.round_uris else None
-    made, uri = retrying.plan_retries(_storage(library), library, planned.plan_uri, number, earlier)
-    get_current_context()["ti"].xcom_push(key="round_uri", value=uri)
+    ti = get_current_context()["ti"]
+    # The other model's plan is paid from the same budget.
+    costs = (ti.xcom_pull(task_ids=one.plan_id, key="cost") for one in _parts(library) if one.plan_id != part.plan_id)
+    planned_usd = sum(cost["usd"] for cost in costs if cost is not None)
+    made, uri = retrying.plan_retries(
+        _storage(library), library, planned.plan_uri, number, earlier, planned_usd=planned_usd
+    )
+    ti.xcom_push(key="round_uri", value=uri)
     return list(made.manifests)
 
 
@@ -319,6 +334,38 @@ def _wait_for_async_invoke(library: Library, manifest_uri: str) -> BedrockAsyncI
         trigger_rule="all_done",
         map_index_template="{{ task.batch_name }}",
     )
+
+
+def _approved(library: Library, parts: Sequence[_Part], plans: Sequence[XComArg]) -> list[XComArg]:
+    """Let a person approve what the plans cost together before anything is submitted; return the batches that go on."""
+    from cost_approval.operators import ApproveCostOperator
+
+    approval = ApproveCostOperator(
+        task_id=APPROVAL,
+        plan_task_ids=[part.plan_id for part in parts],
+        approve_above_usd=library.approve_above_usd,
+        what=f"Library {library.name}",
+        response_timeout=timedelta(hours=library.approval_timeout_hours),
+        # A run that asks for another model has no plan for the next one.
+        trigger_rule="none_failed",
+        doc_md=f"Asks a person before more than {library.approve_above_usd} USD are spent by estimate.",
+    )
+    plans >> approval
+
+    @task(trigger_rule="none_failed", doc_md="Hands on the batches of a plan if its cost is approved.")
+    def approved_batches(plan_id: str) -> list[str]:
+        ti = get_current_context()["ti"]
+        batches: list[str] | None = ti.xcom_pull(task_ids=plan_id)
+        if batches is None:
+            raise AirflowSkipException("there is no such plan in this run")
+        return batches if _refusal(ti) is None else []
+
+    approved = [XComArg(approval)]
+    for part in parts[1:]:
+        handed_on = approved_batches.override(task_id=f"approved{part.suffix}")(part.plan_id)
+        approval >> handed_on
+        approved.append(handed_on)
+    return approved
 
 
 def _announce_table(library: Library, part: _Part) -> None:
@@ -393,6 +440,9 @@ def _doc_md(library: Library) -> str:
         crossing=crossing,
         work=library.work.rstrip("/"),
         max_in_flight=library.max_in_flight,
+        approval=""
+        if library.approve_above_usd is None
+        else f"| `{APPROVAL}` | asks a person before more than {library.approve_above_usd} USD are spent |\n",
     )
 
 
@@ -453,7 +503,8 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         if library.next_model is not None:
             plans.append(plan_next_model(listed))
             plans[0] >> plans[1]
-        announced = [_embed(library, part, planned) for part, planned in zip(parts, plans, strict=True)]
+        batches = plans if library.approve_above_usd is None else _approved(library, parts, plans)
+        announced = [_embed(library, part, planned) for part, planned in zip(parts, batches, strict=True)]
         announced >> report()
 
     return dag

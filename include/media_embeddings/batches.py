@@ -39,6 +39,8 @@ OBJECTS_SCHEMA = pa.schema(
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("parameters", pa.string(), nullable=False),
         pa.field("parts", pa.list_(_PART)),
+        pa.field("estimated_cost_usd", pa.float64()),
+        pa.field("is_paid_for", pa.bool_()),
     ]
 )
 """One row a media object of a batch, with the parts of a text, each of which is a request."""
@@ -64,6 +66,8 @@ def write_batch(
             "attempt": one.attempt,
             "parameters": one.parameters,
             "parts": [asdict(part) for part in one.parts] or None,
+            "estimated_cost_usd": one.estimated_cost_usd,
+            "is_paid_for": one.is_paid_for or one.finished_output_uri is not None,
             **asdict(one.media),
         }
         for one in objects
@@ -94,6 +98,9 @@ def read_batch(storage: Storage, folder: BatchFolder) -> tuple[list[PlannedObjec
             attempt=row["attempt"],
             parameters=row["parameters"],
             parts=tuple(Part(**part) for part in row["parts"] or ()),
+            # A batch of an earlier version of the project has neither.
+            estimated_cost_usd=row.get("estimated_cost_usd"),
+            is_paid_for=row.get("is_paid_for") or False,
         )
         for row in table.to_pylist()
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from media_embeddings.cost_assumptions import CostAssumptions
 from media_embeddings.library import Library, WrongSettingError, overlap, with_slash
 
 CONFIGURATION_VARIABLE = "MEDIA_EMBEDDINGS_CONFIG"
@@ -148,7 +149,7 @@ def _explained(detail: Any) -> tuple[Location, str]:
     if location == ("name",):
         return (), "a library's name has lower-case letters, digits and underscores, and begins with a letter"
     if detail["type"] == "extra_forbidden":
-        return location, f"is not a setting; allowed are {', '.join(_settings())}"
+        return location, f"is not a setting; allowed are {', '.join(_settings(location))}"
     if detail["type"] == "missing":
         return location, "is required"
     if cause is not None:
@@ -156,7 +157,10 @@ def _explained(detail: Any) -> tuple[Location, str]:
     return location, f"{detail['msg']} (found {detail['input']!r})"
 
 
-def _settings() -> list[str]:
+def _settings(location: Location) -> list[str]:
+    """Return the settings that there are where one was found that is none."""
+    if location[0] == "cost_assumptions" and len(location) > 1:
+        return sorted(CostAssumptions.model_fields)
     return sorted(set(Library.model_fields) - {"name"})
 
 

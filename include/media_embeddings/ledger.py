@@ -62,6 +62,10 @@ class InvocationEntry:
     recorded_at: datetime
     estimated_cost_usd: float | None = None
     actual_cost_usd: float | None = None
+    """What it has cost as far as that is known; None while it is in progress."""
+    media_type: str | None = None
+    media_sec: float | None = None
+    """Seconds of media that its output covers."""
     run_id: str
 
 

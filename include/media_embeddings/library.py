@@ -16,8 +16,10 @@ from croniter import CroniterBadDateError, croniter
 from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from media_embeddings.cost_assumptions import CostAssumptions, missing_unit, units, with_overrides
 from media_embeddings.media import MediaType
-from media_embeddings.models import model_named
+from media_embeddings.models import model_named, model_names
+from media_embeddings.models.prices import PriceList
 from media_embeddings.models.protocol import EmbeddingModel, ParameterError
 from media_embeddings.storage import is_below
 from media_embeddings.texts.splitting import DEFAULT_OVERLAP, MOST_OVERLAP
@@ -165,6 +167,20 @@ class Library(BaseModel):
     """How long listing, plans and batches of a run are kept; its reports stay."""
     intents_retention_days: Annotated[int, Field(ge=90)] | None = 365
     """How long the intent of a request that has ended is kept; None for ever."""
+    max_cost_usd_per_run: Annotated[float, Field(gt=0.0)] | None = None
+    """What a run may spend by estimate; what does not fit is left to the next one. None: any amount."""
+    max_cost_usd_per_month: Annotated[float, Field(gt=0.0)] | None = None
+    """What everything that writes below ``tables`` may spend in a calendar month in UTC. None: any amount."""
+    approve_above_usd: Annotated[float, Field(ge=0.0)] | None = None
+    """A person is asked before a run spends more than this by estimate. None: nobody is."""
+    approval_timeout_hours: Annotated[float, Field(gt=0.0, le=168.0)] = 12.0
+    """How long the answer is waited for; none is a no."""
+    prices: Mapping[str, Mapping[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]] = Field(
+        default_factory=dict
+    )
+    """US dollars by model and unit, instead of those that come with the model."""
+    cost_assumptions: CostAssumptions = CostAssumptions()
+    """What is taken for granted where neither AWS nor the object says."""
     bucket_owner: AccountId | None = None
     kms_key_id: KmsKeyArn | None = None
     owner: Annotated[str, StringConstraints(min_length=1)] = "media-embeddings"
@@ -291,6 +307,26 @@ class Library(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _prices_are_of_known_models_and_units(self) -> Self:
+        for name, by_unit in self.prices.items():
+            if name not in model_names():
+                raise WrongSettingError(
+                    f"prices.{name}", f"there is no model {name!r}; there are {', '.join(model_names())}"
+                )
+            for unit in by_unit:
+                if unit not in units():
+                    raise WrongSettingError(
+                        f"prices.{name}.{unit}", f"is no unit of a price; there are {', '.join(units())}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _a_limit_of_costs_knows_the_prices(self) -> Self:
+        if self.limits_costs:
+            self.require_prices(self.embedding_model)
+        return self
+
+    @model_validator(mode="after")
     def _written_places_are_apart_from_the_sources(self) -> Self:
         for setting, place in self.written_places:
             for source in self.sources:
@@ -390,6 +426,30 @@ class Library(BaseModel):
         model = model or self.embedding_model
         given = {self.model: self.model_parameters, self.next_model: self.next_model_parameters}.get(model.name, {})
         return model.parameters(media_type, given.get(media_type, {}))
+
+    @property
+    def limits_costs(self) -> bool:
+        """Return whether anything depends on what a run costs."""
+        limits = (self.max_cost_usd_per_run, self.max_cost_usd_per_month, self.approve_above_usd)
+        return any(limit is not None for limit in limits)
+
+    def price_list(self, model: EmbeddingModel) -> PriceList:
+        """Return what a model costs in the library's region, with the prices that the library sets itself."""
+        return with_overrides(model.prices, self.region, model.name, self.prices)
+
+    def require_prices(self, model: EmbeddingModel) -> None:
+        """Refuse a model that has no price for media that the library embeds: no budget could hold.
+
+        :raises WrongSettingError: naming the price that is missing.
+        """
+        price = self.price_list(model).price(self.region)
+        for media_type in self.media_types:
+            unit = missing_unit(media_type, price) if media_type in model.media_types else None
+            if unit is not None:
+                raise WrongSettingError(
+                    f"prices.{model.name}.{unit}",
+                    f"is required: {model.name} comes without a price for {media_type}, and a limit of costs is set",
+                )
 
     @cached_property
     def selection(self) -> Selection:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.attempt_costs import AttemptCosts, estimated_usd
 from media_embeddings.batch_outputs import Outcome, PartOutcome
 from media_embeddings.ledger import InvocationEntry, LedgerEntry, reason_columns
 from media_embeddings.library import Library
@@ -32,6 +33,8 @@ OUTCOMES_SCHEMA = pa.schema(
         pa.field("reused", pa.int32(), nullable=False),
         # Of an object of several requests that is not embedded: the folder of each one's output, null where it is no use.
         pa.field("outputs", pa.list_(pa.string())),
+        pa.field("spent_usd", pa.float64(), nullable=False),
+        pa.field("unsettled_usd", pa.float64(), nullable=False),
     ]
 )
 """One row an object of a batch: what became of it."""
@@ -112,6 +115,7 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
         embedding_key=outcome.planned.embedding_key,
         request_id=outcome.planned.request_id,
         invocation_arn=outcome.invocation_arn,
+        estimated_cost_usd=outcome.planned.estimated_cost_usd,
         parameters=outcome.planned.parameters,
         library=library.name,
         run_id=run_id,
@@ -120,15 +124,21 @@ def ledger_entry(outcome: Outcome, library: Library, model: EmbeddingModel, run_
 
 
 def invocation_entries(
-    outcome: Outcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime
+    outcome: Outcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime, costs: AttemptCosts
 ) -> list[InvocationEntry]:
     """Return the rows of the invocations table for an attempt: one for each request of it that was made."""
     made = [one for one in outcome.parts if one.invocation is not None]
-    return [_invocation_entry(outcome, one, library, model, run_id, now) for one in made]
+    return [_invocation_entry(outcome, one, library, model, run_id, now, costs) for one in made]
 
 
 def _invocation_entry(
-    outcome: Outcome, part: PartOutcome, library: Library, model: EmbeddingModel, run_id: str, now: datetime
+    outcome: Outcome,
+    part: PartOutcome,
+    library: Library,
+    model: EmbeddingModel,
+    run_id: str,
+    now: datetime,
+    costs: AttemptCosts,
 ) -> InvocationEntry:
     code, message = reason_columns(part.reason)
     invocation, ended = part.invocation, part.ended
@@ -146,12 +156,17 @@ def _invocation_entry(
         submitted_at=(ended and ended.submitted_at) or (invocation and invocation.submitted_at) or None,
         ended_at=ended.ended_at if ended else None,
         recorded_at=now,
+        estimated_cost_usd=estimated_usd(outcome),
+        actual_cost_usd=costs.actual_usd(outcome, part),
+        media_type=outcome.planned.media.media_type,
+        media_sec=outcome.duration_sec,
         run_id=run_id,
     )
 
 
-def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
+def outcomes_file(outcomes: Sequence[Outcome], costs: AttemptCosts) -> bytes:
     """Return what became of the objects of a batch as Parquet, of :data:`OUTCOMES_SCHEMA`."""
+    spent = [costs.spent(one) for one in outcomes]
     rows = [
         {
             "media_uri": one.planned.media.uri,
@@ -162,8 +177,10 @@ def outcomes_file(outcomes: Sequence[Outcome]) -> bytes:
             "segments": one.segments or 0,
             **_starts(one),
             "outputs": _outputs(one),
+            "spent_usd": paid.usd,
+            "unsettled_usd": paid.unsettled_usd,
         }
-        for one in outcomes
+        for one, paid in zip(outcomes, spent, strict=True)
     ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=OUTCOMES_SCHEMA), sink, compression="zstd")

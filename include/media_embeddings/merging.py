@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from media_embeddings.attempt_costs import AttemptCosts
 from media_embeddings.batch_outputs import BatchOutputs, Outcome
 from media_embeddings.batches import read_batch
 from media_embeddings.ledger import invocations_table, ledger_table
@@ -79,12 +80,13 @@ def merge_batch(storage: Storage, library: Library, model_name: str, run_id: str
 
     outcomes = merged.outcomes
     tables.update_ledger(merged.entries, _commit_id("ledger", run_id, outcomes), listed_at=listed_at)
+    costs = AttemptCosts(library.price_list(model).price(library.region), library.cost_assumptions, listed_at)
     attempts = [
-        entry for one in outcomes for entry in invocation_entries(one, library, model, run_id, merge.embedded_at)
+        entry for one in outcomes for entry in invocation_entries(one, library, model, run_id, merge.embedded_at, costs)
     ]
     if attempts:
         tables.append_invocations(invocations_table(attempts), commit_id=_commit_id("invocations", run_id, outcomes))
-    storage.write(folder.outcomes_uri, outcomes_file(outcomes))
+    storage.write(folder.outcomes_uri, outcomes_file(outcomes, costs))
     _log(folder, outcomes)
     return MergeSummary(
         batch=folder.name,

@@ -8,13 +8,18 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import write_batch
+from media_embeddings.cost_tables import estimate_lines
+from media_embeddings.costing import with_costs
+from media_embeddings.costs import Estimates
 from media_embeddings.deleting import delete_objects
 from media_embeddings.deletions import DeletionPolicy, Deletions, decide_deletions
 from media_embeddings.headers.checks import check_headers
@@ -34,6 +39,7 @@ from media_embeddings.planning import (
     Purpose,
     SettledObject,
     Status,
+    as_dry_run,
     cut_batches,
     decide,
 )
@@ -47,6 +53,8 @@ from media_embeddings.texts.kept_texts import KeptTexts
 
 logger = logging.getLogger(__name__)
 
+# Rows are dictionaries for a moment, and a budget may leave out millions.
+_ENTRIES_AT_ONCE = 20_000
 _LEDGER_COLUMNS = (
     "media_uri",
     "media_type",
@@ -59,6 +67,7 @@ _LEDGER_COLUMNS = (
     "request_id",
     "run_id",
     "updated_at",
+    "first_seen_at",
 )
 # Of few values, so that a copy of the ledger holds each of them once.
 _REPEATED = ["media_type", "status", "reason_code", "reason", "parameters", "run_id"]
@@ -93,6 +102,8 @@ class Plan:
     """The first settled objects that the ledger did not know yet, with reason."""
     dry_run: bool
     force: bool
+    estimates: Estimates = field(default_factory=Estimates)
+    """What the plan costs; of a dry run, what it would."""
 
     @property
     def planned(self) -> int:
@@ -105,7 +116,15 @@ class Plan:
         value = storage.read_json(uri)
         for name in ("batches", "manifests", "problems", "notices", "news"):
             value[name] = tuple(value[name])
+        value["estimates"] = Estimates.from_dict(value.get("estimates"))
         return cls(**value)
+
+
+def cost_of(plan: Plan) -> dict[str, Any]:
+    """Return what a person has to know who approves a plan: small enough for an XCom."""
+    # A dry run spends nothing, whatever it says that another one would.
+    usd = 0.0 if plan.dry_run else plan.estimates.usd
+    return {"usd": usd, "text": "\n".join([f"Model {plan.model}:", "", *estimate_lines(plan.estimates)])}
 
 
 PLANNED = "planned"
@@ -122,6 +141,8 @@ class PlanOptions:
     dry_run: bool = False
     retry_failed: bool = False
     release: tuple[str, ...] = ()
+    planned_usd: float = 0.0
+    """What other plans of the same run are going to spend: they share its budget."""
 
 
 def make_plan(
@@ -193,6 +214,16 @@ def make_plan(
         planned = with_finished_parts(storage, tables, outputs_uri, decisions.planned)
         checks = check_headers(storage, purpose, tuple(planned))
         decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
+        costed = with_costs(
+            tables,
+            library,
+            model,
+            run_id,
+            decisions,
+            now=datetime.now(UTC),
+            planned_usd=options.planned_usd + (before.estimates.usd if before else 0.0),
+        )
+        decisions = as_dry_run(costed.decisions) if options.dry_run else costed.decisions
 
         batches = cut_batches(decisions.planned, library.batch_size, _most_batches(library, model, before))
         folder = RunFolder(library.work, library.name, run_id).plan(_plan_id(model, batches))
@@ -203,11 +234,13 @@ def make_plan(
         _record_news(tables, library, purpose, decisions.settled, listing.listed_at)
         _record_recovered(tables, library, purpose, found.recovered, listing.listed_at)
         delete_objects(tables, model.name, deletions.uris, run_id=run_id, listed_at=listing.listed_at)
-    notices = (*warnings, *checks.notices)
+    notices = (*warnings, *checks.notices, *costed.notices)
     plan = _summary(
         library, purpose, folder, listing, decisions, batches, deletions, notices, recovered=len(found.recovered)
     )
+    plan = replace(plan, estimates=costed.estimates)
     storage.write_json(folder.plan_uri, asdict(plan))
+    logger.info("the plan costs\n%s", "\n".join(estimate_lines(plan.estimates)))
     return plan, folder.plan_uri
 
 
@@ -316,31 +349,38 @@ def _record_news(
     tables: Tables, library: Library, purpose: Purpose, settled: Iterable[SettledObject], listed_at: datetime
 ) -> None:
     now = datetime.now(UTC)
-    entries = [
-        LedgerEntry(
-            media_uri=one.media_uri,
-            model=purpose.model.name,
-            media_type=one.media_type,
-            status=one.status,
-            reason_code=one.reason.code,
-            reason=one.reason.message,
-            attempts=one.attempts,
-            first_seen_at=now,
-            etag=one.etag,
-            size_bytes=one.size_bytes,
-            last_modified=one.last_modified,
-            duration_sec=one.duration_sec,
-            embedding_key=one.embedding_key,
-            parameters=purpose.parameters_of(MediaType(one.media_type), one.media_uri) if one.media_type else None,
-            library=library.name,
-            run_id=purpose.run_id,
-            updated_at=now,
-        )
-        for one in settled
-        if one.is_news
+    news = [one for one in settled if one.is_news]
+    parts = [
+        ledger_table([_news(one, library, purpose, now) for one in news[start : start + _ENTRIES_AT_ONCE]])
+        for start in range(0, len(news), _ENTRIES_AT_ONCE)
     ]
-    if entries:
-        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries), listed_at=listed_at)
+    if parts:
+        commit_id = _commit_id(purpose, ((one.media_uri, one.etag, one.status, one.reason.code) for one in news))
+        tables.update_ledger(pa.concat_tables(parts), commit_id, listed_at=listed_at)
+
+
+def _news(one: SettledObject, library: Library, purpose: Purpose, now: datetime) -> LedgerEntry:
+    return LedgerEntry(
+        media_uri=one.media_uri,
+        model=purpose.model.name,
+        media_type=one.media_type,
+        status=one.status,
+        reason_code=one.reason.code,
+        reason=one.reason.message,
+        attempts=one.attempts,
+        first_seen_at=now,
+        etag=one.etag,
+        size_bytes=one.size_bytes,
+        last_modified=one.last_modified,
+        duration_sec=one.duration_sec,
+        embedding_key=one.embedding_key,
+        request_id=one.request_id,
+        estimated_cost_usd=one.estimated_cost_usd,
+        parameters=purpose.parameters_of(MediaType(one.media_type), one.media_uri) if one.media_type else None,
+        library=library.name,
+        run_id=purpose.run_id,
+        updated_at=now,
+    )
 
 
 def _record_recovered(
@@ -372,13 +412,17 @@ def _record_recovered(
         for one in recovered
     ]
     if entries:
-        tables.update_ledger(ledger_table(entries), _commit_id(purpose, entries), listed_at=listed_at)
+        commit_id = _commit_id(purpose, ((one.media_uri, one.etag, one.status, one.reason_code) for one in entries))
+        tables.update_ledger(ledger_table(entries), commit_id, listed_at=listed_at)
 
 
-def _commit_id(purpose: Purpose, entries: Sequence[LedgerEntry]) -> str:
-    """Name a commit by what it says, so that one whose answer was lost is found to have been made."""
+def _commit_id(purpose: Purpose, said: Iterable[tuple[object, ...]]) -> str:
+    """Name a commit by what it says, so that one whose answer was lost is found to have been made.
+
+    :param said: URI, ETag, status and reason code of each object.
+    """
     digest = hashlib.sha256(purpose.run_id.encode())
-    for line in sorted(f"{one.media_uri} {one.etag} {one.status} {one.reason_code}" for one in entries):
+    for line in sorted(" ".join(map(str, one)) for one in said):
         digest.update(line.encode())
     return f"plan-{purpose.model.name}-{digest.hexdigest()[:40]}"
 
@@ -412,7 +456,8 @@ def _summary(
     for settled in decisions.settled:
         count(settled.media_type, settled.status)
         reasons.setdefault(settled.status, Counter())[settled.reason.code] += 1
-    news = [one for one in decisions.settled if one.is_news]
+    # What the budget leaves out is news of no single object, and may be most of the library.
+    news = [one for one in decisions.settled if one.is_news and one.reason.code is not ReasonCode.BUDGET]
     return Plan(
         library=library.name,
         model=purpose.model.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -88,11 +88,16 @@ class PlannedObject:
     finished_output_uri: str | None = None
     """The folder of an output of this attempt that is there already: then nothing is started."""
     first_seen_at: datetime | None = None
-    """When the ledger first knew of it; None for what it does not know."""
+    """When the ledger first knew of it; None for what no earlier run has known in this content."""
+    deferred_for: ReasonCode | None = None
+    """Why an earlier run has left this very attempt; None where none has."""
+    is_paid_for: bool = False
+    """Whether Bedrock has taken this very attempt already, so that to go on with it costs nothing."""
     facts: MediaFacts | None = None
     """What its header says; None where it was not looked at."""
     processing: Processing = Processing.ASYNC
     estimated_cost_usd: float | None = None
+    """What the attempt costs, whoever pays for it; None where the model has no price for it."""
     parts: Sequence[Part] = ()
     """Of a text that was read: its parts, of which each is a request. All other objects are one request, as a whole."""
 
@@ -100,6 +105,11 @@ class PlannedObject:
     def requests(self) -> Sequence[Part]:
         """Return the requests that it takes, at least one."""
         return self.parts or (Part(self.request_id, finished_output_uri=self.finished_output_uri),)
+
+    @property
+    def to_pay_usd(self) -> float:
+        """Return what this run pays for the attempt, by estimate."""
+        return 0.0 if self.is_paid_for or self.finished_output_uri is not None else self.estimated_cost_usd or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,9 @@ class SettledObject:
     """Whether the ledger does not say so yet."""
     duration_sec: float | None = None
     """As its header says; None where it was not read."""
+    request_id: str | None = None
+    """Of an attempt that a later run is to go on with."""
+    estimated_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +161,21 @@ def decide(listing: Relation, ledger: Relation, purpose: Purpose) -> Decisions:
                 planned.append(outcome)
             else:
                 settled.append(outcome)
-    planned.sort(key=_longest_first)
-    if purpose.dry_run or (purpose.limit is not None and len(planned) > purpose.limit):
-        kept = 0 if purpose.dry_run else purpose.limit or 0
-        code = ReasonCode.DRY_RUN if purpose.dry_run else ReasonCode.LIMIT
-        settled += [_deferred(one, code) for one in planned[kept:]]
-        planned = planned[:kept]
+    planned.sort(key=longest_first)
+    if purpose.limit is not None and len(planned) > purpose.limit:
+        settled += [_deferred(one, ReasonCode.LIMIT) for one in planned[purpose.limit :]]
+        planned = planned[: purpose.limit]
     return Decisions(
         unchanged=dict(unchanged),
         planned=tuple(planned),
         settled=tuple(settled),
     )
+
+
+def as_dry_run(decisions: Decisions) -> Decisions:
+    """Return the decisions with everything that is planned left for a run that is none."""
+    settled = (_deferred(one, ReasonCode.DRY_RUN) for one in decisions.planned)
+    return replace(decisions, planned=(), settled=(*decisions.settled, *settled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +233,8 @@ class _Known:
     reason: str | None
     attempts: int
     request_id: str | None
+    first_seen_at: datetime | None
+    run_id: str | None
 
     @property
     def goes_on(self) -> bool:
@@ -275,7 +294,24 @@ def _decide_one(row: _Row, purpose: Purpose) -> PlannedObject | SettledObject:
         request_id=deferred or request_id(key, attempt, forced_by=purpose.run_id if purpose.force else None),
         attempt=attempt,
         parameters=parameters,
+        first_seen_at=_waiting_since(known, purpose),
+        deferred_for=_deferred_for(known) if goes_on else None,
     )
+
+
+def _deferred_for(known: _Known | None) -> ReasonCode | None:
+    if known is None or known.status is not Status.DEFERRED or known.reason_code is None:
+        return None
+    return ReasonCode(known.reason_code)
+
+
+def _waiting_since(known: _Known | None, purpose: Purpose) -> datetime | None:
+    """Return since when an object has waited for an earlier run.
+
+    What an earlier try of this very plan has left has not: it comes behind what that try has planned, which may have been
+    submitted since.
+    """
+    return None if known is None or known.run_id == purpose.run_id else known.first_seen_at
 
 
 def _standing_verdict(known: _Known, media: MediaObject, purpose: Purpose) -> tuple[Status, Reason] | None:
@@ -349,7 +385,7 @@ def _deferred(planned: PlannedObject, code: ReasonCode) -> SettledObject:
     )
 
 
-def _longest_first(planned: PlannedObject) -> tuple[int, str]:
+def longest_first(planned: PlannedObject) -> tuple[int, str]:
     """Order by size, the best estimate of duration that a listing gives: the longest job should not start last."""
     return (-planned.media.size_bytes, planned.media.uri)
 
@@ -379,7 +415,8 @@ _COUNTED = "SELECT media_type, count(*) FROM {} GROUP BY ALL"
 
 _WITH_LEDGER = """
     SELECT media_uri, bucket, key, unsettled.media_type, etag, size_bytes, last_modified,
-           known.status, known.reason_code, known.reason, known.attempts, known.request_id
+           known.status, known.reason_code, known.reason, known.attempts, known.request_id,
+           known.first_seen_at, known.run_id
     FROM unsettled LEFT JOIN known USING (media_uri, etag, same)
 """
 
@@ -409,8 +446,12 @@ class _Comparison:
         cursor = self.connection.execute(_WITH_LEDGER)
         while rows := cursor.fetchmany(10_000):
             for row in rows:
-                *listed, status, code, reason, attempts, known_id = row
-                known = None if status is None else _Known(Status(status), code, reason, attempts or 0, known_id)
+                *listed, status, code, reason, attempts, known_id, first_seen_at, run_id = row
+                known = (
+                    None
+                    if status is None
+                    else _Known(Status(status), code, reason, attempts or 0, known_id, first_seen_at, run_id)
+                )
                 yield _Row(*[*listed, known])
 
 

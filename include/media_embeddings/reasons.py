@@ -37,6 +37,8 @@ class ReasonCode(StrEnum):
     NOT_FINISHED = "not_finished"
     LIMIT = "limit"
     DRY_RUN = "dry_run"
+    BUDGET = "budget"
+    NOT_APPROVED = "not_approved"
     RELEASED = "released"
 
     @property
@@ -67,6 +69,8 @@ _TRANSIENT = frozenset(
         ReasonCode.NOT_FINISHED,
         ReasonCode.LIMIT,
         ReasonCode.DRY_RUN,
+        ReasonCode.BUDGET,
+        ReasonCode.NOT_APPROVED,
         ReasonCode.RELEASED,
     }
 )

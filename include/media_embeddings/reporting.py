@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from media_embeddings.cost_tables import estimate_lines, spending_lines, table_row
+from media_embeddings.costs import Estimates
 from media_embeddings.crossing import Crossing
 from media_embeddings.library import Library
 from media_embeddings.listing import Listing
@@ -68,6 +70,27 @@ class BatchResult:
     reused: int = 0
     retried: frozenset[str] = frozenset()
     """The URIs of objects that were tried again: what earlier results say of them no longer holds."""
+    spent_usd: Mapping[str, float] = field(default_factory=dict)
+    """By media type, what the run has spent on them."""
+    unsettled_usd: float = 0.0
+    """How much of it is an estimate, since the invocations have not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A person has not approved what a run would have spent."""
+
+    usd: float
+    """What it would have."""
+    by: str | None = None
+    """Who said no; None where nobody answered in time."""
+
+    @property
+    def notice(self) -> str:
+        """Return what the report says of it."""
+        cost = f"the estimated cost of {self.usd:.2f} USD"
+        said = f"{self.by} rejected {cost}" if self.by else f"nobody approved {cost} in time"
+        return f"{said}: nothing was submitted. Clear approve_cost to be asked again; the next run asks as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +129,12 @@ class Report:
     notices: tuple[str, ...]
     """What a person should know, though it failed nothing."""
     notes: tuple[ObjectNote, ...]
+    estimates: Estimates = field(default_factory=Estimates)
+    """What the plan was to cost."""
+    spent_usd: dict[str, float] = field(default_factory=dict)
+    """What was spent, by media type."""
+    unsettled_usd: float = 0.0
+    """How much of that is an estimate, since the invocations have not ended."""
     models: tuple[Report, ...] = ()
     """Of a run with two models, the report of each by itself."""
     crossing: Crossing | None = None
@@ -126,12 +155,26 @@ class Report:
         return {name: value[name] for name in value if name not in _OF_THE_RUN}
 
 
-def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *, max_failed_share: float) -> Report:
+def make_report(
+    listing: Listing,
+    plan: Plan,
+    results: Sequence[BatchResult],
+    *,
+    max_failed_share: float,
+    refusal: Refusal | None = None,
+    notices: Sequence[str] = (),
+) -> Report:
     """Balance the books of a run.
 
     ``problems`` is empty exactly when the run succeeded: every source was listed, every batch was merged, the books
     balance, and of the attempted objects at most ``max_failed_share``, and not all, failed or were left unfinished.
+
+    :param refusal: if a person has not approved the costs: batches that were not merged were not submitted then.
+    :param notices: what a person should know beside what the plan says.
     """
+    if refusal is not None:
+        results = [result for result in results if result.counts is not None]
+        notices = (*notices, refusal.notice)
     by_media_type = _by_media_type(plan, results)
     totals = {str(status): sum(counts.get(status, 0) for counts in by_media_type.values()) for status in Status}
     balanced = sum(totals.values()) == listing.objects + plan.gone
@@ -154,7 +197,7 @@ def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *,
         excluded=listing.excluded,
         totals=totals,
         by_media_type=by_media_type,
-        reasons=_reasons(plan, results),
+        reasons=_reasons(plan, results, _unmerged(plan, results) if refusal else 0),
         segments=sum(result.segments for result in results),
         submitted=sum(result.submitted for result in results),
         adopted=sum(result.adopted for result in results),
@@ -163,8 +206,11 @@ def make_report(listing: Listing, plan: Plan, results: Sequence[BatchResult], *,
         retried=sum(len(result.retried) for result in results),
         batches=sum(bool(result.name) for result in results),
         problems=tuple(problems),
-        notices=plan.notices,
+        notices=(*plan.notices, *notices),
         notes=_notes(plan, results),
+        estimates=plan.estimates,
+        spent_usd=_spent(results),
+        unsettled_usd=sum(result.unsettled_usd for result in results),
     )
 
 
@@ -187,8 +233,23 @@ def joined(report: Report, next_report: Report, *, is_whole: bool) -> Report:
             next_report.totals,
             next_report.listed,
             is_whole=is_whole,
+            remaining_cost_usd=next_report.estimates.usd_of(next_report.totals[Status.DEFERRED]),
         ),
     )
+
+
+def _spent(results: Sequence[BatchResult]) -> dict[str, float]:
+    spent: dict[str, float] = {}
+    for result in results:
+        for media_type, usd in result.spent_usd.items():
+            spent[media_type] = spent.get(media_type, 0.0) + usd
+    return spent
+
+
+def _unmerged(plan: Plan, results: Sequence[BatchResult]) -> int:
+    """Return how many planned objects no merge has accounted for."""
+    planned = sum(by_status.get(PLANNED, 0) for by_status in plan.counts.values())
+    return planned - sum(n for result in results for counts in (result.counts or {}).values() for n in counts.values())
 
 
 def _by_media_type(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict[str, int]]:
@@ -232,8 +293,10 @@ def _attempted_without_success(results: Sequence[BatchResult]) -> tuple[int, int
     return total[Status.FAILED], total[Status.DEFERRED]
 
 
-def _reasons(plan: Plan, results: Sequence[BatchResult]) -> dict[str, dict[str, int]]:
+def _reasons(plan: Plan, results: Sequence[BatchResult], not_approved: int) -> dict[str, dict[str, int]]:
     reasons: dict[str, Counter[str]] = {}
+    if not_approved:
+        reasons[Status.DEFERRED] = Counter({ReasonCode.NOT_APPROVED: not_approved})
     for source in (plan.reasons, *(result.reasons for result in results)):
         for status, by_code in source.items():
             reasons.setdefault(status, Counter()).update(by_code)
@@ -265,6 +328,9 @@ def read_batch_result(storage: Storage, folder: BatchFolder, *, retried: bool = 
         if row["reason_code"] is not None:
             reasons.setdefault(row["status"], Counter())[row["reason_code"]] += 1
             notes.append(ObjectNote(row["media_uri"], row["status"], row["reason_code"], row["reason"]))
+    spent: dict[str, float] = {}
+    for row in rows:
+        spent[row["media_type"]] = spent.get(row["media_type"], 0.0) + (row.get("spent_usd") or 0.0)
     return BatchResult(
         name=folder.name,
         counts=counts,
@@ -275,6 +341,8 @@ def read_batch_result(storage: Storage, folder: BatchFolder, *, retried: bool = 
         adopted=sum(row["adopted"] for row in rows),
         reused=sum(row["reused"] for row in rows),
         retried=frozenset(row["media_uri"] for row in rows) if retried else frozenset(),
+        spent_usd=spent,
+        unsettled_usd=sum(row.get("unsettled_usd") or 0.0 for row in rows),
     )
 
 
@@ -288,19 +356,28 @@ def report_run(
     *,
     next_model: PlannedModel | None = None,
     problems: Sequence[str] = (),
+    refusal: Refusal | None = None,
 ) -> Report:
     """Balance the books of a run from what its tasks wrote, write the report, and log it.
 
     :param round_uris: the rounds of retries that were planned, in their order.
     :param next_model: what was planned for the model that the library crosses to; None where nothing was.
     :param problems: why else the run has failed.
+    :param refusal: if a person was asked, and has not approved the costs.
     """
     listed = Listing.from_dict(listing)
 
     def books(planned: PlannedModel) -> Report:
         plan = Plan.read(storage, planned.plan_uri)
-        results = _read_results(storage, plan, planned.round_uris)
-        return make_report(listed, plan, results, max_failed_share=library.max_failed_share)
+        rounds = [RetryRound.read(storage, uri) for uri in planned.round_uris]
+        return make_report(
+            listed,
+            plan,
+            _read_results(storage, plan, rounds),
+            max_failed_share=library.max_failed_share,
+            refusal=refusal,
+            notices=[notice for made in rounds for notice in made.notices],
+        )
 
     report = books(PlannedModel(plan_uri, tuple(round_uris)))
     if next_model is not None:
@@ -314,7 +391,7 @@ def report_run(
 def committed_by(storage: Storage, plan_uri: str, round_uris: Sequence[str] = ()) -> dict[str, int] | None:
     """Return how many objects and segments a run has committed and how many objects it deleted, or None if nothing."""
     plan = Plan.read(storage, plan_uri)
-    results = _read_results(storage, plan, round_uris)
+    results = _read_results(storage, plan, [RetryRound.read(storage, uri) for uri in round_uris])
     objects = sum(
         by_status.get(Status.EMBEDDED, 0) for result in results for by_status in (result.counts or {}).values()
     )
@@ -323,12 +400,11 @@ def committed_by(storage: Storage, plan_uri: str, round_uris: Sequence[str] = ()
     return {"objects": objects, "segments": segments, "deleted": deleted} if objects or deleted else None
 
 
-def _read_results(storage: Storage, plan: Plan, round_uris: Sequence[str]) -> list[BatchResult]:
+def _read_results(storage: Storage, plan: Plan, rounds: Sequence[RetryRound]) -> list[BatchResult]:
     folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         results = list(pool.map(lambda folder: read_batch_result(storage, folder), folders))
-        for uri in round_uris:
-            made = RetryRound.read(storage, uri)
+        for made in rounds:
             again = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in made.manifests]
             for failed, result in zip(
                 made.failed,
@@ -377,6 +453,7 @@ def as_markdown(report: Report) -> str:
 def _model_lines(report: Report, heading: str) -> Iterable[str]:
     yield from _books(report)
     yield ""
+    yield from _cost_lines(report, heading)
     yield (
         f"listed {report.listed} + gone {report.gone} = "
         + " + ".join(f"{status} {report.totals[status]}" for status in Status)
@@ -398,6 +475,11 @@ def _headline(report: Report) -> str:
     if report.dry_run:
         pending = report.reasons.get(Status.DEFERRED, {}).get(ReasonCode.DRY_RUN, 0)
         return f"It would embed {pending} objects; nothing was submitted."
+    left = report.reasons.get(Status.DEFERRED, {})
+    if report.batches == 0 and ReasonCode.NOT_APPROVED in left:
+        return f"{left[ReasonCode.NOT_APPROVED]} objects wait for approval of their cost; nothing was submitted."
+    if report.batches == 0 and ReasonCode.BUDGET in left:
+        return f"The budget left all {left[ReasonCode.BUDGET]} objects to later runs; nothing was submitted."
     if report.batches == 0:
         return "Nothing had to be embedded: nothing was submitted." + ("" if report.notes else " No table was touched.")
     return (
@@ -417,20 +499,26 @@ def _problem_lines(report: Report) -> Iterable[str]:
         yield ""
 
 
+def _cost_lines(report: Report, heading: str) -> Iterable[str]:
+    if report.estimates.by_media_type or report.spent_usd:
+        yield f"{heading} Cost"
+        yield ""
+        yield from estimate_lines(report.estimates)
+        yield ""
+        yield from spending_lines(report.spent_usd, report.unsettled_usd, report.estimates)
+        yield ""
+
+
 def _books(report: Report) -> Iterable[str]:
     shown = [status for status in Status if report.totals[status]]
-    yield _row("media type", *shown, "total")
+    yield table_row("media type", *shown, "total")
     yield "|---" * (len(shown) + 2) + "|"
     for media_type, counts in report.by_media_type.items():
-        yield _row(media_type, *(counts.get(status, 0) for status in shown), sum(counts.values()))
-    yield _row("all", *(report.totals[status] for status in shown), sum(report.totals.values()))
+        yield table_row(media_type, *(counts.get(status, 0) for status in shown), sum(counts.values()))
+    yield table_row("all", *(report.totals[status] for status in shown), sum(report.totals.values()))
     if report.excluded:
         yield ""
         yield f"{report.excluded} more objects lie below the sources; the library's settings leave them out."
-
-
-def _row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _note_lines(report: Report, heading: str) -> Iterable[str]:

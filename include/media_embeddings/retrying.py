@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from media_embeddings.batches import read_batch, write_batch
+from media_embeddings.budgets import Allotment, Budget, allot
 from media_embeddings.identity import part_request_id, request_id
 from media_embeddings.library import Library
 from media_embeddings.parts import Part
@@ -26,7 +27,9 @@ from media_embeddings.planner import Plan
 from media_embeddings.planning import PlannedObject, Status, cut_batches
 from media_embeddings.reasons import ReasonCode
 from media_embeddings.run_folder import BatchFolder, PlanFolder
+from media_embeddings.spending import read_spending
 from media_embeddings.storage import ObjectNotFoundError, Storage, join_uri
+from media_embeddings.tables import Tables
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +50,21 @@ class RetryRound:
     manifests: tuple[str, ...]
     failed: tuple[Counts, ...]
     """What the objects of each batch had failed for."""
+    notices: tuple[str, ...] = ()
+    """What a person should know."""
+    pending_usd: float = 0.0
+    """What batches before this round cost by estimate that were not merged: they may be in progress."""
 
     @classmethod
     def read(cls, storage: Storage, uri: str) -> RetryRound:
         """Read the round that lies at ``uri``."""
         value = storage.read_json(uri)
-        return cls(tuple(value["manifests"]), tuple(value["failed"]))
+        return cls(
+            tuple(value["manifests"]),
+            tuple(value["failed"]),
+            tuple(value.get("notices", ())),
+            value.get("pending_usd", 0.0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +80,34 @@ class _Failed:
 
 
 def plan_retries(
-    storage: Storage, library: Library, plan_uri: str, number: int, earlier_uri: str | None = None
+    storage: Storage,
+    library: Library,
+    plan_uri: str,
+    number: int,
+    earlier_uri: str | None = None,
+    *,
+    planned_usd: float = 0.0,
 ) -> tuple[RetryRound, str]:
     """Write the batches of a round and return it with its URI; it has none where nothing is to be tried again.
 
+    What the budget does not take any more stays failed: the next run makes the attempt.
+
     :param number: of the round, from 1.
     :param earlier_uri: the round before; None where that is the plan itself.
+    :param planned_usd: what other plans of this run are going to spend under the same budget.
     """
     plan = Plan.read(storage, plan_uri)
-    manifests = plan.manifests if earlier_uri is None else RetryRound.read(storage, earlier_uri).manifests
+    earlier_round = None if earlier_uri is None else RetryRound.read(storage, earlier_uri)
+    manifests = plan.manifests if earlier_round is None else earlier_round.manifests
     folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in manifests]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         failed = [one for several in pool.map(lambda each: _failed(storage, library, each), folders) for one in several]
     again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
     earlier = {one.planned.embedding_key: one for one in failed}
-    batches = cut_batches([one.planned for one in again.values()], library.batch_size, most_batches_of_a_round(library))
+    pending_usd = (earlier_round.pending_usd if earlier_round else 0.0) + _unmerged_usd(storage, library, folders)
+    budget = _budget(storage, library, plan, pending_usd + planned_usd) if again else Budget()
+    allotment = allot([one.planned for one in again.values()], budget)
+    batches = cut_batches(allotment.taken, library.batch_size, most_batches_of_a_round(library))
     names = (part.request_id for batch in batches for one in batch.objects for part in one.requests)
     digest = hashlib.sha256("".join(names).encode())
     folder = PlanFolder(join_uri(plan_uri.rsplit("/", 1)[0], "retries", f"{number}-{digest.hexdigest()[:16]}"))
@@ -97,9 +122,11 @@ def plan_retries(
     made = RetryRound(
         manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
         failed=tuple(_counts([earlier[one.embedding_key] for one in batch.objects]) for batch in batches),
+        notices=tuple(_notices(allotment)),
+        pending_usd=pending_usd,
     )
     storage.write_json(folder.plan_uri, asdict(made))
-    logger.info("round %d: %d of the objects that failed are tried again", number, len(failed))
+    logger.info("round %d: %d of the %d objects that failed are tried again", number, len(allotment.taken), len(failed))
     return made, folder.plan_uri
 
 
@@ -107,6 +134,41 @@ def most_batches_of_a_round(library: Library) -> int:
     """Return how many batches one round of one model has at most; but each media type has at least one."""
     most = MOST_BATCHES if library.next_model is None else _MOST_OF_EACH_MODEL
     return max(1, most // max(1, library.retries_in_run))
+
+
+def _budget(storage: Storage, library: Library, plan: Plan, pending_usd: float) -> Budget:
+    """Return what is left of the budget after what the run has spent, and what it may still be spending."""
+    limits = library.max_cost_usd_per_run, library.max_cost_usd_per_month
+    if limits == (None, None):
+        return Budget()
+    tables = Tables(library.tables, storage.table_options)
+    spending = read_spending(tables, plan.model, library.name, plan.run_id, datetime.now(UTC))
+    return Budget(*limits, spending.run_usd + pending_usd, spending.month_usd + pending_usd)
+
+
+def _unmerged_usd(storage: Storage, library: Library, folders: Sequence[BatchFolder]) -> float:
+    """Return what batches cost by estimate that were not merged; only what a budget is to know."""
+    if library.max_cost_usd_per_run is None and library.max_cost_usd_per_month is None:
+        return 0.0
+
+    def unmerged_usd(folder: BatchFolder) -> float:
+        try:
+            storage.head(folder.outcomes_uri)
+        except ObjectNotFoundError:
+            return sum(one.to_pay_usd for one in read_batch(storage, folder)[0])
+        return 0.0
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        return sum(pool.map(unmerged_usd, folders))
+
+
+def _notices(allotment: Allotment) -> Iterable[str]:
+    if allotment.left_out:
+        usd = sum(one.to_pay_usd for one in allotment.left_out)
+        yield (
+            f"{len(allotment.left_out)} objects that failed are not tried again in this run, as further attempts for about "
+            f"{usd:.2f} USD do not fit into the budget; the next run makes them"
+        )
 
 
 def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Failed]:
@@ -139,7 +201,7 @@ def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Fa
 def _next_attempt(failed: _Failed, library: Library, plan: Plan) -> _Failed:
     key, attempt = failed.planned.embedding_key, failed.planned.attempt + 1
     new_id = request_id(key, attempt, forced_by=plan.run_id if plan.force else None)
-    planned = replace(failed.planned, attempt=attempt, request_id=new_id, finished_output_uri=None)
+    planned = replace(failed.planned, attempt=attempt, request_id=new_id, finished_output_uri=None, is_paid_for=False)
     parts = tuple(
         _next_part(part, new_id, output, is_only=len(failed.outputs) == 1)
         for part, output in zip(failed.planned.requests, failed.outputs, strict=True)

@@ -99,6 +99,8 @@ INVOCATIONS_SCHEMA = pa.schema(
         pa.field("recorded_at", _TIME, nullable=False),
         pa.field("estimated_cost_usd", pa.float64()),
         pa.field("actual_cost_usd", pa.float64()),
+        pa.field("media_type", pa.string()),
+        pa.field("media_sec", pa.float64()),
         pa.field("run_id", pa.string(), nullable=False),
     ]
 )

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 
 import numpy as np
@@ -87,9 +88,16 @@ class Files:
         return pa.concat_tables([wanted.empty_table(), *self.read_groups(file, columns, condition)])
 
     def read_groups(
-        self, file: File, columns: Sequence[str], condition: Callable[[pa.Table], pa.Array] | None = None
+        self,
+        file: File,
+        columns: Sequence[str],
+        condition: Callable[[pa.Table], pa.Array] | None = None,
+        since: tuple[str, datetime] | None = None,
     ) -> Iterator[pa.Table]:
-        """Yield what :meth:`read` returns, a row group at a time."""
+        """Yield what :meth:`read` returns, a row group at a time.
+
+        :param since: a column and a time: row groups all of whose times are before it are left out.
+        """
         with (
             self._filesystem.open_input_file(file.path) as source,
             pq.ParquetFile(source, pre_buffer=False) as parquet,
@@ -97,6 +105,8 @@ class Files:
             stored = set(parquet.schema_arrow.names)
             names = [name for name in {*columns, "media_uri"} if name in stored]
             for group in range(parquet.num_row_groups):
+                if since is not None and _is_before(parquet.metadata.row_group(group), *since):
+                    continue
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
                 if condition is not None:
                     rows = _where(rows, condition(rows))
@@ -182,6 +192,16 @@ class Files:
             file.abandon()
             raise
         return file.close()
+
+
+def _is_before(group: pq.RowGroupMetaData, column: str, time: datetime) -> bool:
+    """Return whether all times of a column are before one, as far as its statistics say."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema == column:
+            known = chunk.is_stats_set and chunk.statistics.has_min_max
+            return known and bool(chunk.statistics.max < time)
+    return False
 
 
 def _where(rows: pa.Table, condition: pa.Array | pa.ChunkedArray) -> pa.Table:

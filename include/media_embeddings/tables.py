@@ -224,6 +224,22 @@ class Tables:
         """
         return self._read_objects(self.invocations_uri, _INVOCATIONS, uris, columns)
 
+    def copy_invocations(self, since: datetime, write: Callable[[pa.Table], object], columns: Sequence[str]) -> None:
+        """Hand over what was recorded of attempts since a time, and perhaps some of before, a row group at a time."""
+        table = self._open(self.invocations_uri)
+        if table is None:
+            return
+        files = Files(self.invocations_uri, self._options, _INVOCATIONS)
+        one_at_a_time = Lock()
+
+        def copy(file: File) -> None:
+            for rows in files.read_groups(file, columns, since=("recorded_at", since)):
+                with one_at_a_time:
+                    write(rows)
+
+        with ThreadPoolExecutor(_PARALLEL_COPIES) as pool:
+            list(pool.map(copy, files.of(table)))
+
     def _read_objects(
         self,
         uri: str,

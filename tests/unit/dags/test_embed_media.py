@@ -218,6 +218,30 @@ except Exception as error:
     assert f"{configuration}, line 2: libraries.wrong.sources: is required" in printed
 
 
+def test_a_library_that_wants_its_costs_approved_is_asked_before_anything_is_submitted(parse, tmp_path):
+    configuration = tmp_path / "libraries.yaml"
+    settings = "sources: [s3://aaa/x/], region: us-east-1, model: marengo-3-0, tables: s3://bbb/t, work: s3://bbb/w"
+    careful = "approve_above_usd: 5, approval_timeout_hours: 2"
+    configuration.write_text(f"libraries:\n  usual: {{{settings}}}\n  careful: {{{settings}, {careful}}}\n")
+    code = """
+import embed_media
+usual, careful = embed_media.embed_media, embed_media.embed_media_careful
+print("approve_cost" in usual.task_dict, "approve_cost" in usual.doc_md, "approve_cost" in careful.doc_md)
+approval = careful.task_dict["approve_cost"]
+print(sorted(approval.upstream_task_ids), sorted(approval.downstream_task_ids))
+print(sorted(careful.task_dict["plan"].downstream_task_ids), approval.trigger_rule.value)
+print(approval.response_timeout, approval.approve_above_usd, approval.plan_task_ids)
+"""
+    printed = parse(code, MEDIA_EMBEDDINGS_CONFIG=str(configuration))
+
+    assert printed.splitlines()[-4:] == [
+        "False False True",
+        f"['plan'] {sorted(GROUP)}",
+        "['approve_cost'] none_failed",
+        "2:00:00 5.0 ['plan']",
+    ]
+
+
 @pytest.mark.parametrize("minute", [1, 30])
 def test_unpausing_waits_for_the_next_night_so_that_a_dry_run_can_come_first(dag, monkeypatch, minute):
     from datetime import UTC, datetime

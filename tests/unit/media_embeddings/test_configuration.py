@@ -250,6 +250,41 @@ WRONG = [
             ("invoke_model_ids: {marengo-2-7: 'a b'}", 6, "invoke_model_ids.marengo-2-7", "pattern"),
         )
     ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    prices:\n      marengo-9: {image: 0.1}",
+        7,
+        "libraries.films.prices.marengo-9",
+        "there are marengo-2-7, marengo-3-0",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    prices:\n      marengo-2-7:\n        video_minute: 0.1",
+        8,
+        "libraries.films.prices.marengo-2-7.video_minute",
+        "video_second",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    prices:\n      marengo-2-7:\n        image: -1",
+        8,
+        "libraries.films.prices.marengo-2-7.image",
+        "greater than or equal to 0",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    max_cost_usd_per_run: 0",
+        6,
+        "libraries.films.max_cost_usd_per_run",
+        "greater than 0",
+    ),
+    (
+        "model: marengo-2-7",
+        "model: marengo-2-7\n    cost_assumptions:\n      failed_billed: 1",
+        7,
+        "libraries.films.cost_assumptions.failed_billed",
+        "failed_billed_share",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from media_embeddings.listing import LISTING_SCHEMA
 from media_embeddings.media import MediaType
 from media_embeddings.models import model_named
 from media_embeddings.parts import Part
-from media_embeddings.planning import Purpose, Status, cut_batches, decide
+from media_embeddings.planning import Purpose, Status, as_dry_run, cut_batches, decide
 from media_embeddings.reasons import ReasonCode
 
 MODEL = model_named("marengo-2-7")
@@ -30,6 +30,7 @@ LEDGER_COLUMNS = pa.schema(
         ("parameters", pa.string()),
         ("request_id", pa.string()),
         ("run_id", pa.string()),
+        ("first_seen_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 
@@ -235,7 +236,7 @@ def test_the_longest_media_come_first_and_a_limit_defers_the_others():
 
 
 def test_a_dry_run_plans_nothing_and_says_what_it_would_embed():
-    decisions = decide(listing(Listed()), ledger(), replace(PURPOSE, dry_run=True))
+    decisions = as_dry_run(decide(listing(Listed()), ledger(), replace(PURPOSE, dry_run=True)))
 
     assert decisions.planned == ()
     assert [one.reason.code for one in decisions.settled] == [ReasonCode.DRY_RUN]
@@ -261,6 +262,28 @@ def test_a_released_object_gets_a_new_attempt_and_not_the_token_of_the_last_one(
     [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
     assert planned.attempt == 4
     assert planned.request_id == request_id(planned.embedding_key, 4)
+
+
+def test_the_ledger_tells_since_when_an_object_has_waited_and_what_for():
+    known = Listed().known_as("deferred", "budget", first_seen_at=NOON, request_id="r" * 64)
+    [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
+
+    assert (planned.first_seen_at, planned.deferred_for) == (NOON, ReasonCode.BUDGET)
+    assert (planned.attempt, planned.request_id) == (1, "r" * 64)
+
+
+def test_what_an_earlier_try_of_this_run_has_left_has_not_waited():
+    known = Listed().known_as("deferred", "budget", first_seen_at=NOON, run_id=PURPOSE.run_id)
+    [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
+
+    assert planned.first_seen_at is None
+
+
+def test_an_object_that_was_deleted_was_deferred_for_nothing():
+    known = Listed().known_as("deleted", "source_gone", request_id="r" * 64)
+    [planned] = decide(listing(Listed()), ledger(known), PURPOSE).planned
+
+    assert planned.deferred_for is None
 
 
 STATUSES = [
@@ -289,6 +312,7 @@ def test_every_listed_object_is_in_exactly_one_place(keys, known, sizes, limit, 
     ]
     purpose = replace(PURPOSE, limit=limit, force=force, dry_run=dry_run)
     decisions = decide(listing(*objects), ledger(*rows), purpose)
+    decisions = as_dry_run(decisions) if dry_run else decisions
 
     planned = {one.media.uri for one in decisions.planned}
     settled = {one.media_uri for one in decisions.settled}

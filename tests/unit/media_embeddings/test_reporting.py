@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media_embeddings.costs import Estimates, TypeEstimate
 from media_embeddings.listing import Listing
 from media_embeddings.planner import PLANNED, Plan
 from media_embeddings.planning import Status
-from media_embeddings.reporting import BatchResult, ObjectNote, as_markdown, joined, make_report
+from media_embeddings.reporting import BatchResult, ObjectNote, Refusal, as_markdown, joined, make_report
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LISTING = Listing(uri="s3://b/l", objects=10, excluded=0, by_media_type={"video": 10}, filtered=False, listed_at=NOON)
@@ -36,8 +37,8 @@ def result(**counts):
     return BatchResult("video-001", {"video": counts}, segments=9, submitted=4)
 
 
-def report(plan=PLAN, results=(), listing=LISTING, max_failed_share=0.5):
-    return make_report(listing, plan, results, max_failed_share=max_failed_share)
+def report(plan=PLAN, results=(), listing=LISTING, max_failed_share=0.5, **other):
+    return make_report(listing, plan, results, max_failed_share=max_failed_share, **other)
 
 
 def test_the_books_of_a_good_run_balance_and_it_succeeds():
@@ -110,6 +111,62 @@ def test_books_that_do_not_balance_are_said_to_and_fail_the_run():
     assert not made.balanced
     assert not made.succeeded
     assert "do not balance" in as_markdown(made)
+
+
+ESTIMATES = Estimates(
+    {"video": TypeEstimate(objects=4, minutes=10.0, usd=3.0, hours=0.5)},
+    "2026-11-23",
+    "a list",
+    price_confirmed=False,
+    month="2026-11",
+    month_usd=10.0,
+)
+
+
+def test_the_report_shows_what_was_estimated_and_spent_and_the_month_with_date_and_source_of_the_prices():
+    spent = replace(result(embedded=4), spent_usd={"video": 2.5}, unsettled_usd=0.5)
+    text = as_markdown(report(plan=replace(PLAN, estimates=ESTIMATES), results=[spent]))
+
+    assert "| video | 3.00 | 2.50 |" in text
+    assert "prices of 2026-11-23: a list; not confirmed by AWS" in text
+    assert "0.5000 USD of that are estimates" in text
+    assert "spent in 2026-11 (UTC) with this run: 12.50 USD" in text
+
+
+def test_what_was_not_approved_is_deferred_for_that_and_fails_nothing():
+    made = report(results=[BatchResult("video-001", None)], refusal=Refusal(3.0, "ada"))
+
+    assert (made.succeeded, made.balanced) == (True, True)
+    assert made.totals[Status.DEFERRED] == 4
+    assert made.reasons == {"deferred": {"not_approved": 4}}
+    assert "ada rejected the estimated cost of 3.00 USD: nothing was submitted" in made.notices[0]
+    assert "4 objects wait for approval of their cost" in as_markdown(made)
+    assert "nobody approved the estimated cost of 3.00 USD in time" in Refusal(3.0).notice
+
+
+def test_what_the_run_had_merged_before_it_was_asked_again_counts_as_what_it_is():
+    results = [result(embedded=3), BatchResult("video-002", None)]
+    made = report(results=results, refusal=Refusal(3.0, "ada"))
+
+    assert (made.totals[Status.EMBEDDED], made.totals[Status.DEFERRED]) == (3, 1)
+    assert made.reasons == {"deferred": {"not_approved": 1}}
+    assert made.succeeded
+
+
+def test_what_the_budget_has_left_out_is_no_problem_and_may_be_everything():
+    plan = replace(
+        PLAN,
+        counts={"video": {"unchanged": 6, "deferred": 4}},
+        reasons={"deferred": {"budget": 4}},
+        manifests=(),
+        batches=(),
+        notices=("the budget leaves 4 objects",),
+    )
+    made = report(plan=plan, notices=("1 objects that failed are not tried again",))
+
+    assert made.succeeded
+    assert made.notices == ("the budget leaves 4 objects", "1 objects that failed are not tried again")
+    assert "The budget left all 4 objects to later runs" in as_markdown(made)
 
 
 @given(
