@@ -1,0 +1,90 @@
+"""Decides how fast calls may follow each other when nobody says how fast they may. Pure: fed with what the calls met.
+
+Until the first throttling nothing is known, and the number of calls at once is the only bound. From then on there is a rate:
+it grows by as much in every second, faster when it has met nothing for long, and shrinks by a tenth when it is throttled; all
+calls that were under way at that moment have met the same limit, and shrink it once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+DECREASE = 0.9
+LEAST_RATE = 0.1
+"""Calls a second: so slow it goes on asking, whatever it meets."""
+
+# Of the rate, in every second; after so many seconds without throttling twice as much, after twice as many three times.
+_INCREASE = 0.02
+_ACCELERATING_SECONDS = 5.0
+# What is measured goes back so far.
+_MEASURED_SECONDS = 1.0
+# Calls that could not be begun in time are made up for as far as that.
+_CREDIT_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.25
+
+
+class InvokeRate:
+    """Calls a second, by additive increase and multiplicative decrease.
+
+    Times are seconds of any clock that never goes back.
+
+    :param longest_pause: the most seconds that throttling makes it pause at once, where the service asks for no others.
+    """
+
+    def __init__(self, longest_pause: float = 60.0) -> None:
+        self._longest_pause = longest_pause
+        self._base = inf
+        self._base_at = -inf
+        self._next = -inf
+        self._paused_until = -inf
+        self._answers: deque[float] = deque()
+        # Throttled since the last answer, each time it was slowed down.
+        self._in_a_row = 0
+
+    def calls_a_second(self, now: float) -> float:
+        """Return the rate; infinite as long as no limit was met."""
+        if self._base == inf:
+            return inf
+        passed = max(0.0, now - self._base_at)
+        return self._base * (1 + _INCREASE * passed * (1 + passed / _ACCELERATING_SECONDS))
+
+    def next_at(self) -> float:
+        """Return when the next call may be begun."""
+        return max(self._next, self._paused_until)
+
+    def begun(self, now: float) -> None:
+        """Take in that a call is begun."""
+        self._next = max(self._next, now - _CREDIT_SECONDS) + 1 / self.calls_a_second(now)
+
+    def answered(self, now: float) -> None:
+        """Take in that a call had its answer."""
+        self._in_a_row = 0
+        self._answers.append(now)
+        self._forget(now)
+
+    def throttled(self, began: float, now: float, retry_after: float | None = None) -> None:
+        """Take in that a call was throttled.
+
+        :param began: when the call was begun; one that was begun before the last decrease tells nothing new.
+        :param retry_after: the seconds that the service asks to wait.
+        """
+        if retry_after is not None:
+            self._paused_until = max(self._paused_until, now + retry_after)
+        if began < self._base_at:
+            return
+        if self._in_a_row and retry_after is None:
+            # Nothing was answered between two decreases: the rate is not what stands in the way.
+            pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self._in_a_row - 1), self._longest_pause)
+            self._paused_until = max(self._paused_until, now + pause)
+        self._in_a_row += 1
+        self._forget(now)
+        measured = len(self._answers) / _MEASURED_SECONDS
+        # A rate that was not reached is no limit that was met. Nothing at all was answered where others use up the quota.
+        met = min(self.calls_a_second(now), measured) if measured else min(self.calls_a_second(now), 1.0)
+        self._base, self._base_at = max(LEAST_RATE, DECREASE * met), now
+        self._next = now + 1 / self._base
+
+    def _forget(self, now: float) -> None:
+        while self._answers and self._answers[0] <= now - _MEASURED_SECONDS:
+            self._answers.popleft()
