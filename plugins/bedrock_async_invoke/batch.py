@@ -97,7 +97,9 @@ class Batch:
 
     def _reused(self, request_id: str, output_uri: str) -> Invocation:
         folder = output_uri.rstrip("/")
-        arn = invocation_arn(self._clients.region_name, request_id, folder.rpartition("/")[2])
+        # It may be that of an earlier attempt, whose request id is the name of the folder around it.
+        made_for, invocation_id = folder.split("/")[-2:]
+        arn = invocation_arn(self._clients.region_name, made_for, invocation_id)
         return Invocation(request_id, arn, Outcome.REUSED, output_uri=folder)
 
     @property
