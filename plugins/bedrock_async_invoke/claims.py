@@ -41,8 +41,8 @@ _RESOLUTION_SECONDS = 2.0
 class Claimed:
     """The request may be sent now."""
 
-    lost_answers: int = 0
-    """Calls that whoever held it before may have made."""
+    lost_answers: int
+    """Calls of it that were made, or may have been, and of which no answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Settled:
 class _Claim:
     etag: str
     until: float
+    lost_answers: int
 
 
 class Claims:
@@ -99,51 +100,59 @@ class Claims:
         self._now = now
         self._claims: dict[str, _Claim] = {}
 
-    def claim(self, request: AsyncInvokeRequest) -> Claimed | Held | Settled:
-        """Claim a request, or say why it is not to be sent now."""
+    def claim(self, request: AsyncInvokeRequest, lost_answers: int = 0) -> Claimed | Held | Settled:
+        """Claim a request, or say why it is not to be sent now.
+
+        :param lost_answers: how many calls this process has made of which no answer came, and what it knew of before.
+        """
         if self._intents is None:
-            return self._with_output(request, self._arn(request)) or Claimed()
+            return self._with_output(request, lost_answers) or Claimed(lost_answers)
         claim = self._claims.get(request.request_id)
         began = self._now()
         if claim is not None:
-            if began + self._call_seconds + KEEPING_SECONDS <= claim.until or self._write(request, claim.etag, began):
-                return Claimed()
+            holds = began + self._call_seconds + KEEPING_SECONDS <= claim.until and claim.lost_answers == lost_answers
+            if holds or self._write(request, claim.etag, began, lost_answers):
+                return Claimed(lost_answers)
             # Somebody else has taken it over.
             del self._claims[request.request_id]
             began = self._now()
-        found = self._intents.declare(self._intent(request))
+        found = self._intents.declare(self._intent(request, lost_answers))
         if isinstance(found, str):
-            self._claims[request.request_id] = _Claim(found, began + self._holds_seconds)
-            return Claimed()
+            self._claims[request.request_id] = _Claim(found, began + self._holds_seconds, lost_answers)
+            return Claimed(lost_answers)
         return self._meet(request, found)
 
-    def release(self, request: AsyncInvokeRequest) -> None:
+    def release(self, request: AsyncInvokeRequest, lost_answers: int = 0) -> None:
         """Let others send a request at once: here it is not going to be sent, and no answer of it is on its way."""
         claim = self._claims.pop(request.request_id, None)
         if claim is not None and self._intents is not None:
-            self._intents.replace(self._intent(request, holds_seconds=0.0), claim.etag)
+            self._intents.replace(self._intent(request, lost_answers, holds_seconds=0.0), claim.etag)
 
     def arn(self, request: AsyncInvokeRequest) -> str:
         """Return what stands for the ARN of a call of InvokeModel."""
-        return self._arn(request)
+        return invocation_arn(self._clients.region_name, request.request_id, invoke_id(request.request_id))
 
     def output_uri(self, request: AsyncInvokeRequest) -> str:
         """Return where the answer of a call of InvokeModel is kept."""
-        return f"{output_folder(request.output_uri, self._arn(request))}/{OUTPUT}"
+        return f"{output_folder(request.output_uri, self.arn(request))}/{OUTPUT}"
 
-    def _arn(self, request: AsyncInvokeRequest) -> str:
-        return invocation_arn(self._clients.region_name, request.request_id, invoke_id(request.request_id))
+    def _intent(self, request: AsyncInvokeRequest, lost_answers: int, *, holds_seconds: float | None = None) -> Intent:
+        return Intent(
+            request.request_id,
+            self._owner,
+            0,
+            self._manifest_uri,
+            operation=INVOKE,
+            holds_seconds=self._holds_seconds if holds_seconds is None else holds_seconds,
+            lost_answers=lost_answers,
+        )
 
-    def _intent(self, request: AsyncInvokeRequest, *, holds_seconds: float | None = None) -> Intent:
-        holds = self._holds_seconds if holds_seconds is None else holds_seconds
-        return Intent(request.request_id, self._owner, 0, self._manifest_uri, operation=INVOKE, holds_seconds=holds)
-
-    def _write(self, request: AsyncInvokeRequest, etag: str, began: float) -> bool:
+    def _write(self, request: AsyncInvokeRequest, etag: str, began: float, lost_answers: int) -> bool:
         assert self._intents is not None  # noqa: S101 - asked before
-        written = self._intents.replace(self._intent(request), etag)
+        written = self._intents.replace(self._intent(request, lost_answers), etag)
         if written is None:
             return False
-        self._claims[request.request_id] = _Claim(written, began + self._holds_seconds)
+        self._claims[request.request_id] = _Claim(written, began + self._holds_seconds, lost_answers)
         return True
 
     def _meet(self, request: AsyncInvokeRequest, found: FoundIntent) -> Claimed | Held | Settled:
@@ -154,19 +163,24 @@ class Claims:
             return self._meet_asynchronous(request, found)
         if theirs.owner == self._owner and theirs.holds_seconds:
             # A write of ours whose answer was lost.
-            return Claimed() if self._write(request, found.etag, began) else Held(began, theirs.owner)
+            return self._take(request, found, theirs.lost_answers)
         due = written_at + theirs.holds_seconds + _RESOLUTION_SECONDS
         # After the time was taken: what is kept until then is seen.
-        if (settled := self._with_output(request, self._arn(request))) is not None:
+        if (settled := self._with_output(request, theirs.lost_answers)) is not None:
             return settled
-        if began < due and theirs.holds_seconds:
-            return Held(due, theirs.owner)
-        if not self._write(request, found.etag, began):
-            return Held(began, theirs.owner)
         if not theirs.holds_seconds:
-            return Claimed()
+            return self._take(request, found, theirs.lost_answers)
+        if began < due:
+            return Held(due, theirs.owner)
         logger.warning("%s: the intent of %s is taken over, there is no output of it", request.request_id, theirs.owner)
-        return Claimed(lost_answers=1)
+        return self._take(request, found, theirs.lost_answers + 1)
+
+    def _take(self, request: AsyncInvokeRequest, found: FoundIntent, lost_answers: int) -> Claimed | Held:
+        began = self._now()
+        if self._write(request, found.etag, began, lost_answers):
+            return Claimed(lost_answers)
+        # Somebody else was faster.
+        return Held(began, found.intent.owner)
 
     def _meet_asynchronous(self, request: AsyncInvokeRequest, found: FoundIntent) -> Claimed | Held | Settled:
         """Return what the intent of a Start means, which an earlier run of another setting has left."""
@@ -181,7 +195,7 @@ class Claims:
             for one in page:
                 if one.get("clientRequestToken") == request.request_id:
                     return self._job(request, one["invocationArn"], theirs.owner)
-        return Claimed() if self._write(request, found.etag, began) else Held(began, theirs.owner)
+        return self._take(request, found, theirs.lost_answers)
 
     def _job(self, request: AsyncInvokeRequest, arn: str, owner: str) -> Held | Settled:
         """Return what became of an asynchronous invocation."""
@@ -202,12 +216,13 @@ class Claims:
         )
         return Settled(invocation, status)
 
-    def _with_output(self, request: AsyncInvokeRequest, arn: str) -> Settled | None:
+    def _with_output(self, request: AsyncInvokeRequest, lost_answers: int) -> Settled | None:
         """Return that a request has its output already, by whomever it was sent."""
+        arn = self.arn(request)
         folder = output_folder(request.output_uri, arn)
         if self._clients.etag(f"{folder}/{OUTPUT}") is None:
             return None
-        invocation = Invocation(request.request_id, arn, Outcome.ADOPTED, output_uri=folder)
+        invocation = Invocation(request.request_id, arn, Outcome.ADOPTED, output_uri=folder, lost_answers=lost_answers)
         return Settled(invocation, completed(invocation, folder))
 
 

@@ -49,8 +49,8 @@ _UNAUTHENTICATED = frozenset(
         "RequestExpired",
     }
 )
-# Nothing was sent.
-_UNREACHED = (EndpointConnectionError, ConnectTimeoutError)
+# aiohttp's, by its name, so that nobody has to import it who makes no such call: no connection could be made at all.
+_NOT_CONNECTED = "ClientConnectorError"
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 
 
@@ -90,8 +90,16 @@ def explain(error: Exception) -> AsyncInvokeError:
     # Parameters that botocore itself refuses never reach Bedrock.
     if isinstance(error, ParamValidationError):
         return AsyncInvokeError(Meaning.REFUSED, type(error).__name__, str(error))
-    is_lost = not isinstance(error, _UNREACHED)
-    return AsyncInvokeError(Meaning.UNAVAILABLE, type(error).__name__, str(error), is_lost=is_lost)
+    return AsyncInvokeError(Meaning.UNAVAILABLE, type(error).__name__, str(error), is_lost=_may_have_been_sent(error))
+
+
+def _may_have_been_sent(error: Exception) -> bool:
+    """Return whether a call that had no answer may have reached the service."""
+    if isinstance(error, ConnectTimeoutError):
+        return False
+    # aiobotocore calls a connection so that was reset as well as one that could not be made.
+    cause = error.kwargs.get("error") if isinstance(error, EndpointConnectionError) else None
+    return not any(one.__name__ == _NOT_CONNECTED for one in type(cause).__mro__)
 
 
 _MEANINGS = {

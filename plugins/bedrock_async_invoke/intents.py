@@ -33,6 +33,8 @@ class Intent:
     """The call that is about to be made."""
     holds_seconds: float = 0.0
     """So long after the intent was written its owner may be at the call; 0 for one that is not going to make it."""
+    lost_answers: int = 0
+    """Calls that were made before, by any owner, and of which no answer came."""
 
     @classmethod
     def of(cls, content: bytes) -> Intent:

@@ -239,7 +239,7 @@ class Invoker:
             self._trouble = self._trouble or ending
 
     def _settle(self, invocation: Invocation, status: InvocationStatus | None) -> None:
-        lost = self._lost.get(invocation.request_id, 0)
+        lost = self._lost.get(invocation.request_id, invocation.lost_answers)
         self.batch.settle(replace(invocation, lost_answers=lost))
         if status is not None:
             self._statuses[invocation.request_id] = status
@@ -273,7 +273,7 @@ class Invoker:
             logger.warning("%s is refused: %s", request.source_uri or request_id, error)
             self._schedule.settled(request_id, by_bedrock=ending.by_bedrock)
             self._settle(_without_answer(request_id, Outcome.REFUSED, error.code, error.message), None)
-            await asyncio.to_thread(self._claims.release, request)
+            await asyncio.to_thread(self._claims.release, request, self._lost.get(request_id, 0))
             return
         logger.warning("no answer for %s: %s", request.source_uri or request_id, error)
         if error.meaning is Meaning.UNAUTHENTICATED:
@@ -284,7 +284,7 @@ class Invoker:
             message = f"{tries} calls of InvokeModel had no answer of use; the last: {error.message}"
             self._settle(_without_answer(request_id, outcome, error.code, message), None)
             if not error.is_lost:
-                await asyncio.to_thread(self._claims.release, request)
+                await asyncio.to_thread(self._claims.release, request, self._lost.get(request_id, 0))
 
     async def _renew(self) -> None:
         self._clients.renew()
@@ -300,12 +300,12 @@ class Invoker:
         began, asked_bedrock = self._now(), False
         try:
             body = await asyncio.to_thread(self._body, request)
-            claimed = await asyncio.to_thread(self._claims.claim, request)
+            claimed = await asyncio.to_thread(self._claims.claim, request, self._lost.get(request.request_id, 0))
             if not isinstance(claimed, Claimed):
                 return _Attempt(request, began, claimed)
-            self._lost[request.request_id] = self._lost.get(request.request_id, 0) + claimed.lost_answers
+            self._lost[request.request_id] = claimed.lost_answers
             if self._stopped:
-                await asyncio.to_thread(self._claims.release, request)
+                await asyncio.to_thread(self._claims.release, request, claimed.lost_answers)
                 return _Attempt(request, began, _NotSent())
             began, submitted_at, asked_bedrock = self._now(), datetime.now(UTC), True
             answer = await self._runtime.invoke_model(self._invoking.model_id, body)

@@ -14,14 +14,21 @@ DECREASE = 0.9
 LEAST_RATE = 0.1
 """Calls a second: so slow it goes on asking, whatever it meets."""
 
-# Of the rate, in every second; after so many seconds without throttling twice as much, after twice as many three times.
+# Of the rate, in every step of time; after so many steps without throttling twice as much, after twice as many three times.
 _INCREASE = 0.02
-_ACCELERATING_SECONDS = 5.0
-# What is measured goes back so far.
-_MEASURED_SECONDS = 1.0
+_ACCELERATING_STEPS = 5.0
+# After so many steps what is there now is another limit: from then on the rate doubles.
+_STEPS_OF_PEACE, _DOUBLING_STEPS = 10.0, 5.0
+# A step is a second, or as long as so many calls take: a slow rate meets its limit less often.
+_CALLS_OF_A_STEP = 5.0
+# What is measured goes back so far; where that is too few answers to tell, further.
+_MEASURED_SECONDS, _MOST_MEASURED_SECONDS = 1.0, 10.0
+_ENOUGH_ANSWERS = 10
 # Calls that could not be begun in time are made up for as far as that.
 _CREDIT_SECONDS = 0.1
 _FIRST_PAUSE_SECONDS = 0.25
+# Calls a second, where nothing was answered yet.
+_UNKNOWN_RATE = 5.0
 
 
 class InvokeRate:
@@ -39,6 +46,7 @@ class InvokeRate:
         self._next = -inf
         self._paused_until = -inf
         self._answers: deque[float] = deque()
+        self._measured_since: float | None = None
         # Throttled since the last answer, each time it was slowed down.
         self._in_a_row = 0
 
@@ -46,8 +54,11 @@ class InvokeRate:
         """Return the rate; infinite as long as no limit was met."""
         if self._base == inf:
             return inf
-        passed = max(0.0, now - self._base_at)
-        return self._base * (1 + _INCREASE * passed * (1 + passed / _ACCELERATING_SECONDS))
+        steps = max(0.0, now - self._base_at) / max(1.0, _CALLS_OF_A_STEP / self._base)
+        counted = min(steps, _STEPS_OF_PEACE)
+        grown = self._base * (1 + _INCREASE * counted * (1 + counted / _ACCELERATING_STEPS))
+        # More than a hundred doublings are no rate any more.
+        return float(grown * 2 ** min((steps - counted) / _DOUBLING_STEPS, 100.0))
 
     def next_at(self) -> float:
         """Return when the next call may be begun."""
@@ -55,6 +66,7 @@ class InvokeRate:
 
     def begun(self, now: float) -> None:
         """Take in that a call is begun."""
+        self._measured_since = now if self._measured_since is None else self._measured_since
         self._next = max(self._next, now - _CREDIT_SECONDS) + 1 / self.calls_a_second(now)
 
     def answered(self, now: float) -> None:
@@ -71,20 +83,28 @@ class InvokeRate:
         """
         if retry_after is not None:
             self._paused_until = max(self._paused_until, now + retry_after)
-        if began < self._base_at:
+        if began <= self._base_at:
             return
         if self._in_a_row and retry_after is None:
             # Nothing was answered between two decreases: the rate is not what stands in the way.
             pause = min(_FIRST_PAUSE_SECONDS * 2 ** (self._in_a_row - 1), self._longest_pause)
             self._paused_until = max(self._paused_until, now + pause)
         self._in_a_row += 1
-        self._forget(now)
-        measured = len(self._answers) / _MEASURED_SECONDS
+        measured = self._measured(now)
         # A rate that was not reached is no limit that was met. Nothing at all was answered where others use up the quota.
-        met = min(self.calls_a_second(now), measured) if measured else min(self.calls_a_second(now), 1.0)
+        met = min(self.calls_a_second(now), measured or _UNKNOWN_RATE)
         self._base, self._base_at = max(LEAST_RATE, DECREASE * met), now
         self._next = now + 1 / self._base
 
+    def _measured(self, now: float) -> float:
+        """Return the answers a second of late."""
+        self._forget(now)
+        recent = sum(at > now - _MEASURED_SECONDS for at in self._answers)
+        if recent >= _ENOUGH_ANSWERS:
+            return recent / _MEASURED_SECONDS
+        since = now if self._measured_since is None else self._measured_since
+        return len(self._answers) / min(max(now - since, _MEASURED_SECONDS), _MOST_MEASURED_SECONDS)
+
     def _forget(self, now: float) -> None:
-        while self._answers and self._answers[0] <= now - _MEASURED_SECONDS:
+        while self._answers and self._answers[0] <= now - _MOST_MEASURED_SECONDS:
             self._answers.popleft()
