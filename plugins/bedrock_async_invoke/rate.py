@@ -27,7 +27,7 @@ _ENOUGH_ANSWERS = 10
 # Calls that could not be begun in time are made up for as far as that.
 _CREDIT_SECONDS = 0.1
 _FIRST_PAUSE_SECONDS = 0.25
-# Calls a second, where nothing was answered yet.
+# Calls a second, where nothing was answered yet; from there on the rate doubles with every step until it is throttled.
 _UNKNOWN_RATE = 5.0
 
 
@@ -43,6 +43,7 @@ class InvokeRate:
         self._longest_pause = longest_pause
         self._base = inf
         self._base_at = -inf
+        self._is_guessed = False
         self._next = -inf
         self._paused_until = -inf
         self._answers: deque[float] = deque()
@@ -55,6 +56,8 @@ class InvokeRate:
         if self._base == inf:
             return inf
         steps = max(0.0, now - self._base_at) / max(1.0, _CALLS_OF_A_STEP / self._base)
+        if self._is_guessed:
+            return float(self._base * 2 ** min(steps, 100.0))
         counted = min(steps, _STEPS_OF_PEACE)
         grown = self._base * (1 + _INCREASE * counted * (1 + counted / _ACCELERATING_STEPS))
         # More than a hundred doublings are no rate any more.
@@ -93,6 +96,7 @@ class InvokeRate:
         measured = self._measured(now)
         # A rate that was not reached is no limit that was met. Nothing at all was answered where others use up the quota.
         met = min(self.calls_a_second(now), measured or _UNKNOWN_RATE)
+        self._is_guessed = not measured
         self._base, self._base_at = max(LEAST_RATE, DECREASE * met), now
         self._next = now + 1 / self._base
 
