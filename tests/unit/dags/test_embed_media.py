@@ -213,7 +213,7 @@ def test_every_batch_is_submitted_by_the_one_submitter_of_the_model_and_region(d
 
 @pytest.mark.parametrize(
     ("part", "profile"),
-    [("", "us.twelvelabs.marengo-embed-2-7-v1:0"), ("_next_model", "us.twelvelabs.marengo-embed-3-0-v1:0")],
+    [("", "us.twelvelabs.marengo-embed-2-7-v1:0"), ("_next_model", "twelvelabs.marengo-embed-3-0-v1:0")],
 )
 def test_what_is_sent_at_once_names_the_profile_of_the_region_and_shares_the_intents(dag, part, profile):
     arguments = vars(dag.task_dict[f"invoke{part}.invoke_model"])

@@ -35,7 +35,7 @@ def planned(number: int, media_type: MediaType, size_bytes: int = 1000) -> Plann
 
 
 def test_images_and_texts_go_through_invoke_model_and_all_else_by_jobs():
-    invoked = invoked_media_types(ProcessingMode.AUTO, ALL, MARENGO, "us-east-1")
+    invoked = invoked_media_types(ProcessingMode.AUTO, ALL, MARENGO, MARENGO.model_id)
     found = {one: processing_of(media(one), invoked, MediaSource.S3_LOCATION) for one in MediaType}
     assert found == {
         MediaType.VIDEO: Processing.ASYNC,
@@ -46,8 +46,8 @@ def test_images_and_texts_go_through_invoke_model_and_all_else_by_jobs():
 
 
 def test_with_async_and_where_the_model_has_no_invoke_model_all_goes_by_jobs():
-    assert invoked_media_types(ProcessingMode.ASYNC, ALL, MARENGO, "us-east-1") == frozenset()
-    assert invoked_media_types(ProcessingMode.AUTO, ALL, MARENGO, "mars-north-1") == frozenset()
+    assert invoked_media_types(ProcessingMode.ASYNC, ALL, MARENGO, MARENGO.model_id) == frozenset()
+    assert invoked_media_types(ProcessingMode.AUTO, ALL, MARENGO, None) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,21 @@ def test_a_library_that_is_sync_names_what_cannot_be():
     ).invoked_media_types()
 
 
-def test_another_model_goes_the_way_for_which_the_library_has_tasks():
+def test_each_model_goes_its_own_way():
+    nova = model_named("nova-2-multimodal-384")
     both = Library(**LIBRARY)
-    assert both.invoked_media_types(model_named("marengo-2-7")) == {MediaType.IMAGE, MediaType.TEXT}
+    assert both.invoked_media_types() == both.invoked_media_types(model_named("marengo-2-7")) == {"image", "text"}
+    assert both.invoked_media_types(nova) == frozenset()
     jobs = Library(**LIBRARY, processing="async")
     assert jobs.invoked_media_types(model_named("marengo-2-7")) == frozenset()
+
+
+def test_an_id_that_the_library_gives_invoke_model_stands_for_the_models_own():
+    elsewhere = LIBRARY | {
+        "model": "marengo-2-7",
+        "region": "ap-northeast-2",
+        "model_regions": {"marengo-2-7": ["ap-northeast-2"]},
+    }
+    assert Library(**elsewhere).invoked_media_types() == frozenset()
+    named = Library(**elsewhere, invoke_model_ids={"marengo-2-7": "apac.twelvelabs.marengo-embed-2-7-v1:0"})
+    assert named.invoked_media_types() == {"image", "text"}
