@@ -186,7 +186,7 @@ def cut_batches(planned: Iterable[PlannedObject], batch_size: int, max_batches: 
     groups = {key: tuple(group) for key, group in groupby(sorted(planned, key=kind), kind)}
     requests = {key: [len(one.requests) for one in group] for key, group in groups.items()}
     most = max(max_batches, len(groups))
-    while sum(ceil(sum(several) / batch_size) for several in requests.values()) > most:
+    while sum(_least_batches(several, batch_size) for several in requests.values()) > most:
         batch_size += ceil(batch_size / 50)
     while sum(len(_cuts(several, batch_size)) for several in requests.values()) > most:
         batch_size += ceil(batch_size / 50)
@@ -198,6 +198,12 @@ def cut_batches(planned: Iterable[PlannedObject], batch_size: int, max_batches: 
             name = f"{media_types[media_type]}-{numbers[media_type]:03d}"
             batches.append(Batch(name, group[start:end], processings[processing]))
     return batches
+
+
+def _least_batches(requests: Sequence[int], batch_size: int) -> int:
+    """Return how many batches objects need at least, without cutting them: one that has more requests has one of its own."""
+    total = sum(requests) if max(requests) <= batch_size else sum(min(one, batch_size) for one in requests)
+    return ceil(total / batch_size)
 
 
 def _cuts(requests: Sequence[int], batch_size: int) -> list[tuple[int, int]]:

@@ -37,7 +37,8 @@ def operator(batch, **arguments) -> BedrockInvokeModelBatchOperator:
         "model_id": PROFILE,
         "manifest_uri": batch.manifest_uri,
         "intents_uri": f"s3://{batch.bucket}/tables/intents",
-        "call_timeout": 4.0,
+        # The simulator's first answer takes seconds on a busy machine.
+        "call_timeout": 20.0,
     }
     return BedrockInvokeModelBatchOperator(task_id="invoke", **{**AWS, **defaults, **arguments})
 
@@ -139,7 +140,7 @@ class TaskInstance(SimpleNamespace):
 
 BedrockInvokeModelBatchOperator(
     task_id="invoke", aws_conn_id=None, region_name="us-east-1", model_id=sys.argv[1], manifest_uri=sys.argv[2],
-    intents_uri=sys.argv[3], call_timeout=4.0, max_concurrent_invokes=4,
+    intents_uri=sys.argv[3], call_timeout=5.0, max_concurrent_invokes=4,
 ).execute({"ti": TaskInstance(dag_id="d", run_id="r", task_id="t", map_index=-1)})
 """
 
@@ -158,7 +159,7 @@ def test_a_process_that_is_killed_in_the_middle_is_gone_on_with(batch, simulator
     before = len(paid(simulator, pictures))
     assert before < 24
 
-    summary = operator(pictures, max_concurrent_invokes=4).execute(CONTEXT)
+    summary = operator(pictures, max_concurrent_invokes=4, call_timeout=5.0).execute(CONTEXT)
     assert summary["started"] + summary["adopted"] == 24
     assert summary["adopted"] >= 6
     assert summary["lost_answers"] <= 4

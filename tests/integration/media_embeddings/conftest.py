@@ -127,9 +127,9 @@ class Pipeline:
             max_concurrent=self.library.max_concurrent_invokes,
             intents_uri=self.library.intents_uri,
             bucket_owner=self.library.bucket_owner,
-            call_seconds=5.0,
+            call_seconds=20.0,
         )
-        async with BedrockRuntime(clients.bedrock, at_once=invoking.max_concurrent, call_seconds=5.0) as runtime:
+        async with BedrockRuntime(clients.bedrock, at_once=invoking.max_concurrent, call_seconds=20.0) as runtime:
             await Invoker(clients, runtime, invoking).run()
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:

@@ -142,3 +142,25 @@ def test_a_lost_answer_stands_in_the_report(filled, simulator):
 
     assert report.totals == report.totals | {Status.EMBEDDED: 4}
     assert report.lost_answers == 1
+
+
+def test_each_part_of_a_long_text_is_sent_once_whatever_becomes_of_the_others(pipeline, simulator):
+    pipeline.configure(processing="auto", retries_in_run=1, media_types={"text": [".txt"]})
+    sentences = [f"Sentence number {number} tells of a red boat on a green lake." for number in range(20)]
+    pipeline.put("long.txt", " ".join(sentences).encode())
+    # One part fails each time that it is tried in the first attempt, and the others don't.
+    simulator.faults(
+        {"kind": "error", "operation": "InvokeModel", "code": "ModelErrorException", "source": "", "count": 5}
+    )
+    pipeline.configure(max_concurrent_invokes=1)
+    before = invokes(simulator)
+    report = pipeline.run()
+
+    rows = pipeline.rows()["long.txt"]
+    assert len(rows) > 3
+    assert report.totals == report.totals | {Status.EMBEDDED: 1}
+    assert invokes(simulator) == before + len(rows)
+    assert {row["invocation_arn"].split(":")[5].partition("/")[0] for row in rows} == {"invoke-model"}
+    assert rows[0]["start_char"] == 0
+    assert pipeline.run().totals[Status.UNCHANGED] == 1
+    assert invokes(simulator) == before + len(rows)

@@ -344,6 +344,17 @@ def test_an_output_that_the_plan_has_found_is_reused(world):
     assert world.runtime.calls == 0
 
 
+def test_an_output_of_an_earlier_attempt_is_told_by_the_request_that_it_was_made_for(world):
+    folder = output(7).removesuffix("/output.json")
+    world.clients.put_requests(
+        asked(1, finished_output_uri=folder), asked(2, finished_output_uri="s3://work/outputs/request-2/lvmxrnjf5mo3")
+    )
+    world.run()
+    lines = world.lines("invocations.jsonl")
+    assert lines["request-1"]["invocation_arn"] == arn(7)
+    assert lines["request-2"]["invocation_arn"] == "arn:aws:bedrock:us-east-1::async-invoke/lvmxrnjf5mo3"
+
+
 def test_expired_credentials_are_taken_up_anew(world):
     world.runtime.faults.append(AsyncInvokeError(Meaning.UNAUTHENTICATED, "ExpiredTokenException", "expired"))
     world.clients.put_requests(asked(1))
