@@ -48,7 +48,7 @@ test-crash: install-dev ## kill processes at every step of a run, 45 min; CRASH_
 	$(RUN) -m pytest tests/crash/test_kill_matrix.py tests/crash/test_stopped_submitter.py
 
 bench: install-dev ## measure, some three hours on a quiet machine; benchmarks/results.py keeps what was measured
-	for benchmark in headers slots event_loop merge merge_memory replacing unchanged_library search growth; do \
+	for benchmark in headers slots event_loop merge merge_memory replacing unchanged_library search growth sync_rate; do \
 	  echo "$$benchmark ..."; PYTHONPATH=include:plugins:. $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
 

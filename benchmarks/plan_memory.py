@@ -26,7 +26,7 @@ RUN = "run"
 
 def plan_step(servers: Servers, listing: dict[str, Any]) -> Any:
     plan, uri = make_plan(servers.storage, LIBRARY, RUN, Listing.from_dict(listing), PlanOptions())
-    return {"manifests": list(plan.manifests), "plan_uri": uri}
+    return {"manifests": list(plan.all_manifests), "plan_uri": uri}
 
 
 def report_step(servers: Servers, listing: dict[str, Any], plan_uri: str) -> Any:

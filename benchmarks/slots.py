@@ -227,6 +227,7 @@ def configuration(directory: Path, row: Row) -> Path:
         "work": "s3://slots-embeddings/work",
         "schedule": None,
         "max_in_flight": row.window,
+        "processing": "async",
     }
     path.write_text(yaml.safe_dump({"libraries": {"slots": library}}))
     return path

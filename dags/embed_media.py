@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from bedrock_async_invoke.invoke_operators import BedrockInvokeModelBatchOperator
 from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
 from bedrock_async_invoke.sensors import BedrockAsyncInvokeSensor
 from media_embeddings.configuration import load_configuration
@@ -18,6 +19,8 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named, model_names
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions._internal.node import DAGNode
+
     from media_embeddings.planner import PlanOptions
     from media_embeddings.reporting import PlannedModel, Refusal
     from media_embeddings.storage import Storage
@@ -36,7 +39,7 @@ Every night the media below {sources} that are new or changed are embedded with 
 {approval}| `embed.start_async_invoke` | submits a batch to Bedrock, at most {max_in_flight} invocations in progress at once |
 | `embed.wait_for_async_invoke` | waits in the triggerer until the batch has ended |
 | `embed.merge_outputs` | checks the outputs and commits the rows, the ledger and the invocations |
-| `plan_retries_1`, `retry_1` | another attempt at what failed for a reason that may pass; skipped when nothing did |
+{invoke}| `plan_retries_1`, `retry_1` | another attempt at what failed for a reason that may pass; skipped when nothing did |
 | `announce_table` | emits the table's Asset event; skipped when no row was committed |
 | `report` | balances the books; it alone decides whether the run has failed |
 
@@ -50,6 +53,19 @@ The library crosses to `{next_model}`: `plan_next_model` comes after `plan`, and
 `_next_model` embed whatever `{next_model}` does not have yet into `{table}`, with what `plan` leaves of the limit. The report
 says how far that is. In a run with another `model`, they are skipped.
 """
+
+
+INVOKE_DOCUMENTATION = """\
+| `invoke_batches` | hands on the batches that need no job |
+| `invoke.invoke_model` | sends a batch of {media_types} through InvokeModel, at most {max_concurrent_invokes} calls at once |
+| `invoke.merge_outputs` | as `embed.merge_outputs` |
+"""
+
+
+def _invoke_documentation(library: Library) -> str:
+    media_types = " and ".join(sorted(f"{one}s" for one in library.invoked_media_types()))
+    most = library.max_concurrent_invokes
+    return INVOKE_DOCUMENTATION.format(media_types=media_types, max_concurrent_invokes=most) if media_types else ""
 
 
 def _storage(library: Library) -> Storage:
@@ -136,6 +152,8 @@ class _Part:
     """Ends the names of its groups and tasks."""
     asset: Asset
     """The table that it announces."""
+    invokes: bool
+    """Whether batches of it may go through InvokeModel."""
 
     @property
     def plan_id(self) -> str:
@@ -147,10 +165,11 @@ class _Part:
 
 def _parts(library: Library) -> list[_Part]:
     # A table is named by its URI, since two libraries may write the same one.
-    parts = [_Part("params.model", "", Asset(library.embeddings_uri))]
+    parts = [_Part("params.model", "", Asset(library.embeddings_uri), bool(library.invoked_media_types()))]
     if library.next_model is not None:
         asset = Asset(library.embeddings_uri_of(library.next_model))
-        parts.append(_Part(repr(library.next_model), "_next_model", asset))
+        invokes = bool(library.invoked_media_types(model_named(library.next_model)))
+        parts.append(_Part(repr(library.next_model), "_next_model", asset, invokes))
     return parts
 
 
@@ -246,6 +265,7 @@ def _plan(library: Library, listing: dict[str, Any], **options: Any) -> list[str
         raise AirflowFailException(str(error)) from error
     context["ti"].xcom_push(key="plan_uri", value=uri)
     context["ti"].xcom_push(key="cost", value=cost_of(made))
+    context["ti"].xcom_push(key="invoke_manifests", value=list(made.invoke_manifests))
     return list(made.manifests)
 
 
@@ -295,7 +315,31 @@ def _plan_retries(library: Library, part: _Part, number: int) -> list[str]:
         _storage(library), library, planned.plan_uri, number, earlier, planned_usd=planned_usd
     )
     ti.xcom_push(key="round_uri", value=uri)
+    ti.xcom_push(key="invoke_manifests", value=list(made.invoke_manifests))
     return list(made.manifests)
+
+
+def _invoke_batches(planned_by: str) -> list[str]:
+    ti = get_current_context()["ti"]
+    # A cost that was not approved holds for these as well.
+    return [] if _refusal(ti) is not None else list(ti.xcom_pull(task_ids=planned_by, key="invoke_manifests") or [])
+
+
+def _invoke_model(library: Library, part: _Part, manifest_uri: str) -> BedrockInvokeModelBatchOperator:
+    return BedrockInvokeModelBatchOperator(
+        task_id="invoke_model",
+        model_id=f"{{{{ invoke_model_id({part.model}) }}}}",
+        manifest_uri=manifest_uri,
+        max_concurrent_invokes=library.max_concurrent_invokes,
+        intents_uri=library.intents_uri,
+        deadline=timedelta(hours=library.deadline_hours),
+        list_lag_seconds=library.list_lag_seconds,
+        kms_key_id=library.kms_key_id,
+        bucket_owner=library.bucket_owner,
+        aws_conn_id=library.aws_conn_id,
+        region_name=library.region,
+        map_index_template="{{ task.batch_name }}",
+    )
 
 
 def _start_async_invoke(library: Library, part: _Part, manifest_uri: str) -> BedrockStartAsyncInvokeOperator:
@@ -399,6 +443,28 @@ def _embed(library: Library, part: _Part, planned: XComArg) -> XComArg:
         merged = merge_outputs(manifest_uri=manifest_uri, model=f"{{{{ {part.model} }}}}")
         start >> _wait_for_async_invoke(library, manifest_uri) >> merged
 
+    def invoke_batch(manifest_uri: str) -> None:
+        merged = merge_outputs(manifest_uri=manifest_uri, model=f"{{{{ {part.model} }}}}")
+        _invoke_model(library, part, manifest_uri) >> merged
+
+    @task(doc_md="Hands on the batches that are sent through InvokeModel.")
+    def invoke_batches(planned_by: str) -> list[str]:
+        return _invoke_batches(planned_by)
+
+    def process(planned: XComArg, planned_by: str, embed: str, invoke: str) -> list[DAGNode]:
+        """Build the groups that take the batches of a plan, or of a round of retries, to their merge.
+
+        :param planned: the batches that are submitted.
+        :param planned_by: the task that has made them, and those that are sent through InvokeModel.
+        """
+        # A group's tasks are named after it, so that people see which model and which attempt of a batch it is.
+        groups = [task_group(group_id=f"{embed}{part.suffix}")(embed_batch).expand(manifest_uri=planned)]
+        if part.invokes:
+            handed_on = invoke_batches.override(task_id=f"{invoke}_batches{part.suffix}")(planned_by)
+            planned >> handed_on
+            groups.append(task_group(group_id=f"{invoke}{part.suffix}")(invoke_batch).expand(manifest_uri=handed_on))
+        return groups
+
     @task(
         trigger_rule="all_done",
         doc_md="Writes the batches of another attempt at what failed for a reason that may pass.",
@@ -415,12 +481,11 @@ def _embed(library: Library, part: _Part, planned: XComArg) -> XComArg:
     def announce_table() -> None:
         _announce_table(library, part)
 
-    # A group's tasks are named after it, so that people see which model and which attempt of a batch it is.
-    done = task_group(group_id=f"embed{part.suffix}")(embed_batch).expand(manifest_uri=planned)
+    done = process(planned, part.plan_id, "embed", "invoke")
     for number in range(1, library.retries_in_run + 1):
         planned_again = plan_retries.override(task_id=part.retries_id(number))(number)
         done >> planned_again
-        done = task_group(group_id=f"retry_{number}{part.suffix}")(embed_batch).expand(manifest_uri=planned_again)
+        done = process(planned_again, part.retries_id(number), f"retry_{number}", f"retry_invoke_{number}")
     announced: XComArg = announce_table()
     done >> announced
     return announced
@@ -443,6 +508,7 @@ def _doc_md(library: Library) -> str:
         approval=""
         if library.approve_above_usd is None
         else f"| `{APPROVAL}` | asks a person before more than {library.approve_above_usd} USD are spent |\n",
+        invoke=_invoke_documentation(library),
     )
 
 
@@ -462,6 +528,7 @@ def _embed_media(dag_id: str, library: Library) -> DAG:
         params=_params(library),
         user_defined_macros={
             "bedrock_model_id": lambda name: model_named(name).model_id,
+            "invoke_model_id": lambda name: library.invoke_model_id(model_named(name)),
             "submitter_uri": library.submitter_uri,
         },
         tags={

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 
 from media_embeddings.cost_assumptions import CostAssumptions
-from media_embeddings.media import MediaObject, MediaType
+from media_embeddings.media import MediaObject, MediaType, Processing
 from media_embeddings.models.prices import Price
 from media_embeddings.planning import PlannedObject
 
@@ -227,7 +227,8 @@ class Estimator:
         rate = self.rates.get(media_type) or assumed_rate(media_type, self.assumptions)
         lengths = [duration(one, self.assumptions, self.longest) for one in kept]
         seconds = sum(length.seconds for length in lengths if length is not None)
-        started = sum(one.finished_output_uri is None for one in kept)
+        # What goes through InvokeModel takes no slot.
+        started = sum(one.finished_output_uri is None and one.processing is Processing.ASYNC for one in kept)
         work = rate.seconds_a_job * started + rate.seconds_a_media_second * seconds
         return TypeEstimate(
             objects=len(kept),

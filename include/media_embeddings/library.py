@@ -21,6 +21,7 @@ from media_embeddings.media import MediaType
 from media_embeddings.models import model_named, model_names
 from media_embeddings.models.prices import PriceList
 from media_embeddings.models.protocol import EmbeddingModel, ParameterError
+from media_embeddings.processing import MediaSource, ProcessingMode, invoked_media_types
 from media_embeddings.storage import is_below
 from media_embeddings.texts.splitting import DEFAULT_OVERLAP, MOST_OVERLAP
 from media_embeddings.texts.suffixes import PLAIN_SUFFIXES, SUBTITLE_SUFFIXES, TABLE_SUFFIXES
@@ -132,12 +133,20 @@ class Library(BaseModel):
     schedule: str | None = "0 2 * * *"
     timezone: str = "UTC"
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
-    max_batches: Annotated[int, Field(ge=1, le=300)] = 55
-    """Batches grow beyond ``batch_size`` rather than exceed it.
+    max_batches: Annotated[int, Field(ge=1, le=300)] = 50
+    """Batches grow beyond ``batch_size`` rather than exceed it, those of both ways of processing together.
 
-    A run has at most 4 + 3 x this task instances, and for its retries 30 more and one for each round: at most 200. The list
-    of batches is an XCom: with 300 of them it stays below 64 KiB. The two models of a library that crosses share them.
+    A run has at most 4 + 3 x this task instances, and for its retries 30 more and one for each round. Where batches may go
+    through InvokeModel, there are 3 more, and 3 for each round: that group's placeholder while it is empty, and the task that
+    hands its batches on. At most 200, with one round of retries also where a library crosses to another model: the two share
+    the batches. The list of batches is an XCom: with 300 of them it stays below 64 KiB.
     """
+    processing: ProcessingMode = ProcessingMode.AUTO
+    """Whether images and texts go through InvokeModel where the model has it; ``sync`` refuses a library that has others."""
+    media_source: MediaSource = MediaSource.S3_LOCATION
+    """How images reach InvokeModel; jobs always read them from S3."""
+    max_concurrent_invokes: Annotated[int, Field(ge=1, le=500)] = 20
+    """The most InvokeModel calls under way at once, in each batch."""
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     retries_in_run: Annotated[int, Field(ge=0, le=3)] = 1
@@ -283,6 +292,24 @@ class Library(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _what_is_sync_can_be(self) -> Self:
+        if self.processing is not ProcessingMode.SYNC:
+            return self
+        for model in map(model_named, self.models):
+            if self.invoke_model_id(model) is None:
+                raise WrongSettingError(
+                    "processing", f"{model.name} has no InvokeModel in {self.region}; set it to auto or async"
+                )
+            others = sorted(str(one) for one in self.media_types if one not in self.invoked_media_types(model))
+            if others:
+                raise WrongSettingError(
+                    "processing",
+                    f"InvokeModel of {model.name} takes no {' and no '.join(others)}; set it to auto, or leave them out of "
+                    "media_types",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _models_serve_the_region(self) -> Self:
         for setting, name in (("region", self.model), ("next_model", self.next_model)):
             if name is not None and not self.is_served(model_named(name)):
@@ -411,6 +438,11 @@ class Library(BaseModel):
     def intents_uri(self) -> str:
         """Return where the intents lie: below the tables, so that all who write them share them."""
         return f"{self.tables.rstrip('/')}/intents"
+
+    def invoked_media_types(self, model: EmbeddingModel | None = None) -> frozenset[MediaType]:
+        """Return the media types whose objects may go through InvokeModel."""
+        model = model or self.embedding_model
+        return invoked_media_types(self.processing, self.media_types, model, self.invoke_model_id(model))
 
     def submitter_uri(self, model_name: str) -> str:
         """Return the folder of the lease and the tickets for a model."""

@@ -31,6 +31,7 @@ OUTCOMES_SCHEMA = pa.schema(
         pa.field("started", pa.int32(), nullable=False),
         pa.field("adopted", pa.int32(), nullable=False),
         pa.field("reused", pa.int32(), nullable=False),
+        pa.field("lost_answers", pa.int32(), nullable=False),
         # Of an object of several requests that is not embedded: the folder of each one's output, null where it is no use.
         pa.field("outputs", pa.list_(pa.string())),
         pa.field("spent_usd", pa.float64(), nullable=False),
@@ -176,6 +177,7 @@ def outcomes_file(outcomes: Sequence[Outcome], costs: AttemptCosts) -> bytes:
             "reason": one.reason.message if one.reason else None,
             "segments": one.segments or 0,
             **_starts(one),
+            "lost_answers": sum(part.invocation.lost_answers for part in one.parts if part.invocation is not None),
             "outputs": _outputs(one),
             "spent_usd": paid.usd,
             "unsettled_usd": paid.unsettled_usd,

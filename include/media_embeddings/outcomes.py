@@ -25,6 +25,8 @@ class Invocation:
     submitted_at: datetime | None
     error_code: str | None
     error_message: str | None
+    lost_answers: int = 0
+    """Calls of InvokeModel that may have been made and of which no answer is there."""
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Invocation:
@@ -36,6 +38,7 @@ class Invocation:
             submitted_at=_time(value.get("submitted_at")),
             error_code=value.get("error_code"),
             error_message=value.get("error_message"),
+            lost_answers=value.get("lost_answers", 0),
         )
 
 

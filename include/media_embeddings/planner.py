@@ -27,7 +27,7 @@ from media_embeddings.identity import COLUMN_PARAMETER, bedrock_parameters, cano
 from media_embeddings.ledger import LedgerEntry, ledger_table
 from media_embeddings.library import DeletionMode, Library, UnconfirmedLimits
 from media_embeddings.listing import UNSUPPORTED, Listing
-from media_embeddings.media import MediaType
+from media_embeddings.media import MediaType, Processing
 from media_embeddings.model_lifecycle import check_models
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import EmbeddingModel
@@ -43,8 +43,10 @@ from media_embeddings.planning import (
     cut_batches,
     decide,
 )
+from media_embeddings.processing import MediaSource, with_processing
 from media_embeddings.reasons import Reason, ReasonCode
 from media_embeddings.recovery import RecoveredObject, Recovery, recover, with_finished_parts
+from media_embeddings.request_bodies import request_body
 from media_embeddings.run_folder import PlanFolder, RunFolder
 from media_embeddings.schemas import LEDGER_SCHEMA, columns_of
 from media_embeddings.storage import Storage, join_uri
@@ -94,6 +96,7 @@ class Plan:
     """Objects among the unchanged whose rows the table had, though the ledger did not say so."""
     batches: tuple[str, ...]
     manifests: tuple[str, ...]
+    """Those of the batches that go through StartAsyncInvoke."""
     problems: tuple[str, ...]
     """What a person should look at: sources that could not be listed."""
     notices: tuple[str, ...]
@@ -104,6 +107,13 @@ class Plan:
     force: bool
     estimates: Estimates = field(default_factory=Estimates)
     """What the plan costs; of a dry run, what it would."""
+    invoke_manifests: tuple[str, ...] = ()
+    """Those of the batches that go through InvokeModel."""
+
+    @property
+    def all_manifests(self) -> tuple[str, ...]:
+        """Return the manifests of all batches, whichever way they go."""
+        return (*self.manifests, *self.invoke_manifests)
 
     @property
     def planned(self) -> int:
@@ -113,8 +123,9 @@ class Plan:
     @classmethod
     def read(cls, storage: Storage, uri: str) -> Plan:
         """Read the plan that lies at ``uri``."""
-        value = storage.read_json(uri)
-        for name in ("batches", "manifests", "problems", "notices", "news"):
+        # A run that was begun by an earlier version goes on.
+        value = {"invoke_manifests": (), **storage.read_json(uri)}
+        for name in ("batches", "manifests", "invoke_manifests", "problems", "notices", "news"):
             value[name] = tuple(value[name])
         value["estimates"] = Estimates.from_dict(value.get("estimates"))
         return cls(**value)
@@ -214,6 +225,10 @@ def make_plan(
         planned = with_finished_parts(storage, tables, outputs_uri, decisions.planned)
         checks = check_headers(storage, purpose, tuple(planned))
         decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
+        # The tasks of a model that a run names are those of the library's own.
+        has_tasks = before is not None or bool(library.invoked_media_types())
+        invoked = library.invoked_media_types(model) if has_tasks else frozenset()
+        decisions = replace(decisions, planned=with_processing(decisions.planned, invoked, library.media_source))
         costed = with_costs(
             tables,
             library,
@@ -314,7 +329,7 @@ def _plan_id(model: EmbeddingModel, batches: Sequence[Batch]) -> str:
     """Name a plan by its model and content: the empty plans of two models are two plans."""
     digest = hashlib.sha256(model.name.encode())
     for batch in batches:
-        digest.update(batch.name.encode())
+        digest.update(f"{batch.name} {batch.processing}".encode())
         for one in batch.objects:
             for part in one.requests:
                 digest.update(part.request_id.encode())
@@ -325,15 +340,20 @@ def _request_lines(library: Library, purpose: Purpose, planned: PlannedObject, t
     """Yield a line for each request of an object."""
     media = planned.media
     text = texts.text(planned.request_id) if planned.parts else None
+    is_image = media.media_type is MediaType.IMAGE
+    is_sent = is_image and planned.processing is Processing.SYNC and library.media_source is MediaSource.BASE64
     for part in planned.requests:
+        body = request_body(
+            purpose.model,
+            media,
+            bedrock_parameters(planned.parameters),
+            library.bucket_owner,
+            text=None if text is None else text[part.start_char : part.end_char],
+            with_content=is_sent,
+        )
         request = {
             "request_id": part.request_id,
-            "model_input": purpose.model.model_input(
-                media,
-                bedrock_parameters(planned.parameters),
-                bucket_owner=library.bucket_owner,
-                text=None if text is None else text[part.start_char : part.end_char],
-            ),
+            "model_input": body.model_input,
             "output_uri": join_uri(library.work, "outputs", part.request_id),
             "source_uri": media.uri,
             "source_etag": media.etag,
@@ -342,6 +362,8 @@ def _request_lines(library: Library, purpose: Purpose, planned: PlannedObject, t
         }
         if part.finished_output_uri is not None:
             request["finished_output_uri"] = part.finished_output_uri
+        if body.content_member is not None:
+            request["content_member"] = list(body.content_member)
         yield json.dumps(request, ensure_ascii=False) + "\n"
 
 
@@ -427,6 +449,10 @@ def _commit_id(purpose: Purpose, said: Iterable[tuple[object, ...]]) -> str:
     return f"plan-{purpose.model.name}-{digest.hexdigest()[:40]}"
 
 
+def _manifests(folder: PlanFolder, batches: Iterable[Batch], processing: Processing) -> tuple[str, ...]:
+    return tuple(folder.batch(one.name).manifest_uri for one in batches if one.processing is processing)
+
+
 def _summary(
     library: Library,
     purpose: Purpose,
@@ -469,7 +495,8 @@ def _summary(
         gone=sum(deletions.retained.values()) + sum(deletions.deleted.values()),
         recovered=recovered,
         batches=tuple(batch.name for batch in batches),
-        manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
+        manifests=_manifests(folder, batches, Processing.ASYNC),
+        invoke_manifests=_manifests(folder, batches, Processing.SYNC),
         problems=tuple(f"{failure.source}: {failure.message}" for failure in listing.failures),
         notices=(*notices, *listing.notices, *deletions.notices),
         news=tuple(

@@ -185,29 +185,42 @@ class Batch:
     name: str
     """Media type and number, for example ``video-001``."""
     objects: tuple[PlannedObject, ...]
+    processing: Processing = Processing.ASYNC
 
 
 def cut_batches(planned: Iterable[PlannedObject], batch_size: int, max_batches: int) -> list[Batch]:
-    """Cut planned objects into batches of one media type each, in the order given.
+    """Cut planned objects into batches of one media type and one way of processing each, in the order given.
 
     A batch holds at most ``batch_size`` requests, unless a single object has more, or there would be more than
-    ``max_batches`` batches: then all grow alike. Every media type present has at least one batch. All requests of an object
-    are in one.
+    ``max_batches`` batches: then all grow alike. Every media type present has at least one batch of each way in which it is
+    processed, and its batches are numbered through, whichever way they go. All requests of an object are in one.
     """
-    order = list(MediaType)
-    by_type = sorted(planned, key=lambda one: order.index(one.media.media_type))
-    groups = {media_type: tuple(group) for media_type, group in groupby(by_type, lambda one: one.media.media_type)}
-    requests = {media_type: [len(one.requests) for one in group] for media_type, group in groups.items()}
+    media_types, processings = list(MediaType), list(Processing)
+
+    def kind(one: PlannedObject) -> tuple[int, int]:
+        return media_types.index(one.media.media_type), processings.index(one.processing)
+
+    groups = {key: tuple(group) for key, group in groupby(sorted(planned, key=kind), kind)}
+    requests = {key: [len(one.requests) for one in group] for key, group in groups.items()}
     most = max(max_batches, len(groups))
-    while sum(ceil(sum(several) / batch_size) for several in requests.values()) > most:
+    while sum(_least_batches(several, batch_size) for several in requests.values()) > most:
         batch_size += ceil(batch_size / 50)
     while sum(len(_cuts(several, batch_size)) for several in requests.values()) > most:
         batch_size += ceil(batch_size / 50)
-    return [
-        Batch(f"{media_type}-{number:03d}", group[start:end])
-        for media_type, group in groups.items()
-        for number, (start, end) in enumerate(_cuts(requests[media_type], batch_size), start=1)
-    ]
+    numbers = Counter[int]()
+    batches = []
+    for (media_type, processing), group in groups.items():
+        for start, end in _cuts(requests[media_type, processing], batch_size):
+            numbers[media_type] += 1
+            name = f"{media_types[media_type]}-{numbers[media_type]:03d}"
+            batches.append(Batch(name, group[start:end], processings[processing]))
+    return batches
+
+
+def _least_batches(requests: Sequence[int], batch_size: int) -> int:
+    """Return how many batches objects need at least, without cutting them: one that has more requests has one of its own."""
+    total = sum(requests) if max(requests) <= batch_size else sum(min(one, batch_size) for one in requests)
+    return ceil(total / batch_size)
 
 
 def _cuts(requests: Sequence[int], batch_size: int) -> list[tuple[int, int]]:

@@ -68,6 +68,7 @@ class BatchResult:
     submitted: int = 0
     adopted: int = 0
     reused: int = 0
+    lost_answers: int = 0
     retried: frozenset[str] = frozenset()
     """The URIs of objects that were tried again: what earlier results say of them no longer holds."""
     spent_usd: Mapping[str, float] = field(default_factory=dict)
@@ -119,6 +120,8 @@ class Report:
     """Invocations that were started earlier, or by another run at the same moment."""
     reused: int
     """Outputs that were there already."""
+    lost_answers: int
+    """Calls of InvokeModel that may have been made and of which no answer is there: each may be paid for as well."""
     recovered: int
     """Objects among the unchanged whose rows were there already, though the ledger did not say so."""
     retried: int
@@ -202,6 +205,7 @@ def make_report(
         submitted=sum(result.submitted for result in results),
         adopted=sum(result.adopted for result in results),
         reused=sum(result.reused for result in results),
+        lost_answers=sum(result.lost_answers for result in results),
         recovered=plan.recovered,
         retried=sum(len(result.retried) for result in results),
         batches=sum(bool(result.name) for result in results),
@@ -340,6 +344,7 @@ def read_batch_result(storage: Storage, folder: BatchFolder, *, retried: bool = 
         submitted=sum(row["started"] for row in rows),
         adopted=sum(row["adopted"] for row in rows),
         reused=sum(row["reused"] for row in rows),
+        lost_answers=sum(row.get("lost_answers") or 0 for row in rows),
         retried=frozenset(row["media_uri"] for row in rows) if retried else frozenset(),
         spent_usd=spent,
         unsettled_usd=sum(row.get("unsettled_usd") or 0.0 for row in rows),
@@ -401,11 +406,11 @@ def committed_by(storage: Storage, plan_uri: str, round_uris: Sequence[str] = ()
 
 
 def _read_results(storage: Storage, plan: Plan, rounds: Sequence[RetryRound]) -> list[BatchResult]:
-    folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.manifests]
+    folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in plan.all_manifests]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         results = list(pool.map(lambda folder: read_batch_result(storage, folder), folders))
         for made in rounds:
-            again = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in made.manifests]
+            again = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in made.all_manifests]
             for failed, result in zip(
                 made.failed,
                 pool.map(lambda folder: read_batch_result(storage, folder, retried=True), again),
@@ -486,6 +491,7 @@ def _headline(report: Report) -> str:
         f"{report.totals[Status.EMBEDDED]} objects were embedded in {report.segments} segments; {report.submitted} "
         f"invocations were submitted and {report.adopted} earlier ones adopted, in {report.batches} batches."
         + (f" {report.reused} outputs were there already and were reused." if report.reused else "")
+        + (f" {report.lost_answers} answers were lost, which may be paid for as well." if report.lost_answers else "")
         + (f" {report.retried} objects were tried again in the run." if report.retried else "")
         + (f" {report.recovered} objects had their rows already; the ledger says so now." if report.recovered else "")
     )

@@ -22,6 +22,7 @@ from media_embeddings.batches import read_batch, write_batch
 from media_embeddings.budgets import Allotment, Budget, allot
 from media_embeddings.identity import part_request_id, request_id
 from media_embeddings.library import Library
+from media_embeddings.media import Processing
 from media_embeddings.parts import Part
 from media_embeddings.planner import Plan
 from media_embeddings.planning import PlannedObject, Status, cut_batches
@@ -48,12 +49,20 @@ class RetryRound:
     """The batches of one more attempt at what failed before."""
 
     manifests: tuple[str, ...]
+    """Those of the batches that go through StartAsyncInvoke."""
+    invoke_manifests: tuple[str, ...]
+    """Those of the batches that go through InvokeModel."""
     failed: tuple[Counts, ...]
-    """What the objects of each batch had failed for."""
+    """What the objects of each batch had failed for, in the order of both."""
     notices: tuple[str, ...] = ()
     """What a person should know."""
     pending_usd: float = 0.0
     """What batches before this round cost by estimate that were not merged: they may be in progress."""
+
+    @property
+    def all_manifests(self) -> tuple[str, ...]:
+        """Return the manifests of all batches, whichever way they go."""
+        return (*self.manifests, *self.invoke_manifests)
 
     @classmethod
     def read(cls, storage: Storage, uri: str) -> RetryRound:
@@ -61,6 +70,7 @@ class RetryRound:
         value = storage.read_json(uri)
         return cls(
             tuple(value["manifests"]),
+            tuple(value.get("invoke_manifests", ())),
             tuple(value["failed"]),
             tuple(value.get("notices", ())),
             value.get("pending_usd", 0.0),
@@ -98,13 +108,19 @@ def plan_retries(
     """
     plan = Plan.read(storage, plan_uri)
     earlier_round = None if earlier_uri is None else RetryRound.read(storage, earlier_uri)
-    manifests = plan.manifests if earlier_round is None else earlier_round.manifests
-    folders = [BatchFolder.of_manifest(manifest_uri) for manifest_uri in manifests]
+    before = plan if earlier_round is None else earlier_round
+    folders = [
+        (BatchFolder.of_manifest(manifest_uri), processing)
+        for processing, manifests in ((Processing.ASYNC, before.manifests), (Processing.SYNC, before.invoke_manifests))
+        for manifest_uri in manifests
+    ]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        failed = [one for several in pool.map(lambda each: _failed(storage, library, each), folders) for one in several]
+        failed = [one for found in pool.map(lambda each: _failed(storage, library, *each), folders) for one in found]
     again = {one.planned.embedding_key: _next_attempt(one, library, plan) for one in failed}
     earlier = {one.planned.embedding_key: one for one in failed}
-    pending_usd = (earlier_round.pending_usd if earlier_round else 0.0) + _unmerged_usd(storage, library, folders)
+    pending_usd = (earlier_round.pending_usd if earlier_round else 0.0) + _unmerged_usd(
+        storage, library, [folder for folder, _ in folders]
+    )
     budget = _budget(storage, library, plan, pending_usd + planned_usd) if again else Budget()
     allotment = allot([one.planned for one in again.values()], budget)
     batches = cut_batches(allotment.taken, library.batch_size, most_batches_of_a_round(library))
@@ -119,9 +135,15 @@ def plan_retries(
         )
         listed_at = datetime.fromisoformat(plan.listed_at)
         write_batch(storage, folder.batch(batch.name), batch.objects, lines, listed_at)
+    ways = {way: [batch for batch in batches if batch.processing is way] for way in (Processing.ASYNC, Processing.SYNC)}
     made = RetryRound(
-        manifests=tuple(folder.batch(batch.name).manifest_uri for batch in batches),
-        failed=tuple(_counts([earlier[one.embedding_key] for one in batch.objects]) for batch in batches),
+        manifests=tuple(folder.batch(batch.name).manifest_uri for batch in ways[Processing.ASYNC]),
+        invoke_manifests=tuple(folder.batch(batch.name).manifest_uri for batch in ways[Processing.SYNC]),
+        failed=tuple(
+            _counts([earlier[one.embedding_key] for one in batch.objects])
+            for several in ways.values()
+            for batch in several
+        ),
         notices=tuple(_notices(allotment)),
         pending_usd=pending_usd,
     )
@@ -171,8 +193,8 @@ def _notices(allotment: Allotment) -> Iterable[str]:
         )
 
 
-def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Failed]:
-    """Return what failed in a batch and may be tried again in the run."""
+def _failed(storage: Storage, library: Library, folder: BatchFolder, processing: Processing) -> list[_Failed]:
+    """Return what failed in a batch and may be tried again in the run, in the same way."""
     try:
         rows = pq.read_table(pa.BufferReader(storage.read(folder.outcomes_uri))).to_pylist()
     except ObjectNotFoundError:
@@ -188,7 +210,7 @@ def _failed(storage: Storage, library: Library, folder: BatchFolder) -> list[_Fa
     lines = {line["request_id"]: line for line in storage.read_json_lines(folder.manifest_uri)}
     return [
         _Failed(
-            one,
+            replace(one, processing=processing),
             ReasonCode(row["reason_code"]),
             lines=tuple(lines[part.request_id] for part in one.requests),
             outputs=tuple(row["outputs"] or [None] * len(one.requests)),

@@ -18,9 +18,16 @@ from bedrock_async_invoke import lease as leases
 from bedrock_async_invoke.batch import Batch, Submission
 from bedrock_async_invoke.clients import Clients
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
-from bedrock_async_invoke.intents import FoundIntent, Intent, Intents
+from bedrock_async_invoke.intents import INVOKE, FoundIntent, Intent, Intents
 from bedrock_async_invoke.lease import Lease
-from bedrock_async_invoke.manifest import AsyncInvokeRequest, Invocation, Outcome
+from bedrock_async_invoke.manifest import (
+    AsyncInvokeRequest,
+    Invocation,
+    Outcome,
+    invocation_arn,
+    invoke_id,
+    output_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -211,13 +218,23 @@ class Starter:
             return Known(Invocation(request.request_id, theirs.invocation_arn, Outcome.ADOPTED, theirs.submitted_at))
         if (theirs.owner, theirs.fence) == (mine.owner, mine.fence):
             return found.etag
+        if theirs.operation == INVOKE and (answered := self._answer_of_invoke(request)) is not None:
+            return Known(answered)
         return self._take_over(intents, mine, found, looked_at)
+
+    def _answer_of_invoke(self, request: AsyncInvokeRequest) -> Invocation | None:
+        """Return that an earlier run has sent the request through InvokeModel, and kept the answer."""
+        arn = invocation_arn(self._clients().region_name, request.request_id, invoke_id(request.request_id))
+        folder = output_folder(request.output_uri, arn)
+        if self._clients().etag(f"{folder}/output.json") is None:
+            return None
+        return Invocation(request.request_id, arn, Outcome.REUSED, output_uri=folder)
 
     def _take_over(self, intents: Intents, mine: Intent, found: FoundIntent, looked_at: float) -> str | Held:
         """Take over an intent that has no invocation, if a look that began late enough has found none either."""
         # Late enough: its owner can't be starting it any more, and the list has had the time to show what came of it.
         taken_at = 0.0 if self._lease is None else self._lease.taken_at
-        due = max(leases.now() - found.age_seconds, taken_at) + self._list_lag
+        due = max(leases.now() - found.age_seconds, taken_at) + max(self._list_lag, found.intent.holds_seconds)
         if looked_at >= due:
             taken = intents.replace(mine, found.etag)
             if taken is not None:

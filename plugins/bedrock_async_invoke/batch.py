@@ -16,6 +16,7 @@ from bedrock_async_invoke.manifest import (
     Outcome,
     beside,
     format_lines,
+    invocation_arn,
     read_invocations,
     read_requests,
 )
@@ -96,8 +97,9 @@ class Batch:
 
     def _reused(self, request_id: str, output_uri: str) -> Invocation:
         folder = output_uri.rstrip("/")
-        # Nothing says which account made it; the region and the invocation are known.
-        arn = f"arn:aws:bedrock:{self._clients.region_name}::async-invoke/{folder.rpartition('/')[2]}"
+        # It may be that of an earlier attempt, whose request id is the name of the folder around it.
+        made_for, invocation_id = folder.split("/")[-2:]
+        arn = invocation_arn(self._clients.region_name, made_for, invocation_id)
         return Invocation(request_id, arn, Outcome.REUSED, output_uri=folder)
 
     @property

@@ -143,6 +143,37 @@ class Clients:
         bucket, key = _split(uri)
         self._s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/jsonl")
 
+    def write_output(
+        self, uri: str, content: bytes, *, kms_key_id: str | None = None, bucket_owner: str | None = None
+    ) -> None:
+        """Write a model's answer whole, as Bedrock writes those of its asynchronous invocations.
+
+        :param kms_key_id: the full ARN of the key to encrypt it with; None leaves that to the bucket.
+        :param bucket_owner: the account that has to own the bucket.
+        """
+        bucket, key = _split(uri)
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
+        owner = {"ExpectedBucketOwner": bucket_owner} if bucket_owner else {}
+        self._s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json", **encryption, **owner)
+
+    def content(self, uri: str) -> tuple[bytes, str] | None:
+        """Return an object's content and its ETag without quotes, or None where S3 says that there is none.
+
+        :raises AsyncInvokeError: where S3 can't say.
+        """
+        bucket, key = _split(uri)
+        try:
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+            return answer["Body"].read(), str(answer["ETag"]).strip('"')
+        except ClientError as error:
+            if _code(error) in _NOT_FOUND:
+                return None
+            if _code(error) == "AccessDenied":
+                error.response["Error"]["Code"] = "AccessDeniedException"
+            raise explain(error) from error
+        except Exception as error:
+            raise explain(error) from error
+
     def etag(self, uri: str) -> str | None:
         """Return an object's ETag without its quotes, or None where S3 says that there is none.
 

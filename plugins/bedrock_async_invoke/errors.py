@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from botocore.exceptions import (
     ClientError,
+    ConnectTimeoutError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
@@ -27,8 +29,11 @@ class Meaning(StrEnum):
     """The credentials are expired or unknown: nothing has happened, and no request is to blame."""
 
 
-# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html lists the errors.
-_THROTTLED = frozenset({"ThrottlingException", "ServiceQuotaExceededException", "TooManyRequestsException"})
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html lists the errors, and
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html those of a model that is not ready.
+_THROTTLED = frozenset(
+    {"ThrottlingException", "ServiceQuotaExceededException", "TooManyRequestsException", "ModelNotReadyException"}
+)
 _REFUSED = frozenset({"ValidationException", "AccessDeniedException", "ConflictException", "ResourceNotFoundException"})
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html, and the names that AWS's front ends use.
 _UNAUTHENTICATED = frozenset(
@@ -44,18 +49,30 @@ _UNAUTHENTICATED = frozenset(
         "RequestExpired",
     }
 )
+# aiohttp's, by its name, so that nobody has to import it who makes no such call: no connection could be made at all.
+_NOT_CONNECTED = "ClientConnectorError"
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 
 
 class AsyncInvokeError(Exception):
     """A call failed; ``meaning`` says what that means, ``code`` is AWS's own error code or the class of the failure.
 
-    ``retry_after`` are the seconds that the service asks to wait, None where it asks nothing.
+    ``retry_after`` are the seconds that the service asks to wait, None where it asks nothing. ``is_lost`` says whether the
+    call was sent and no answer came, so that it may have had its effect.
     """
 
-    def __init__(self, meaning: Meaning, code: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        meaning: Meaning,
+        code: str,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        is_lost: bool = False,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.meaning, self.code, self.message, self.retry_after = meaning, code, message, retry_after
+        self.is_lost = is_lost
 
 
 def explain(error: Exception) -> AsyncInvokeError:
@@ -71,8 +88,18 @@ def explain(error: Exception) -> AsyncInvokeError:
     if isinstance(error, _NO_CREDENTIALS):
         return AsyncInvokeError(Meaning.UNAUTHENTICATED, type(error).__name__, str(error))
     # Parameters that botocore itself refuses never reach Bedrock.
-    meaning = Meaning.REFUSED if isinstance(error, ParamValidationError) else Meaning.UNAVAILABLE
-    return AsyncInvokeError(meaning, type(error).__name__, str(error))
+    if isinstance(error, ParamValidationError):
+        return AsyncInvokeError(Meaning.REFUSED, type(error).__name__, str(error))
+    return AsyncInvokeError(Meaning.UNAVAILABLE, type(error).__name__, str(error), is_lost=_may_have_been_sent(error))
+
+
+def _may_have_been_sent(error: Exception) -> bool:
+    """Return whether a call that had no answer may have reached the service."""
+    if isinstance(error, ConnectTimeoutError):
+        return False
+    # aiobotocore calls a connection so that was reset as well as one that could not be made.
+    cause = error.kwargs.get("error") if isinstance(error, EndpointConnectionError) else None
+    return not any(one.__name__ == _NOT_CONNECTED for one in type(cause).__mro__)
 
 
 _MEANINGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -43,6 +44,26 @@ class BedrockAsyncInvokeHook(BedrockRuntimeHook):
         single = Config(retries={"total_max_attempts": 1, "mode": "standard"})
         config = quick.merge(self.config or Config()).merge(single)
         return self.get_client_type(region_name=self.region_name, config=config)
+
+    def invoke_model_client(self, *, at_once: int, read_seconds: float) -> AbstractAsyncContextManager[Any]:
+        """Return an asynchronous client for InvokeModel that makes every call once.
+
+        How often a call that is paid for is repeated is for the caller to decide, as is how fast.
+
+        :param at_once: how many calls it has to be able to make side by side.
+        :param read_seconds: how long a call waits for a next part of its answer.
+        """
+        quick = Config(connect_timeout=START_CONNECT_SECONDS)
+        single = Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=at_once,
+            read_timeout=read_seconds,
+        )
+        config = quick.merge(self.config or Config()).merge(single)
+        client: AbstractAsyncContextManager[Any] = self.get_client_type(
+            region_name=self.region_name, config=config, deferrable=True
+        )
+        return client
 
     def start_async_invoke(
         self,

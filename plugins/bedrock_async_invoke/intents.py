@@ -13,6 +13,9 @@ from datetime import datetime
 
 from bedrock_async_invoke.lease import Objects
 
+START, INVOKE = "StartAsyncInvoke", "InvokeModel"
+"""The calls that an intent may stand for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Intent:
@@ -26,6 +29,12 @@ class Intent:
     invocation_arn: str | None = None
     submitted_at: str | None = None
     """ISO 8601, UTC; when Start was called."""
+    operation: str = START
+    """The call that is about to be made."""
+    holds_seconds: float = 0.0
+    """So long after the intent was written its owner may be at the call; 0 for one that is not going to make it."""
+    lost_answers: int = 0
+    """Calls that were made before, by any owner, and of which no answer came."""
 
     @classmethod
     def of(cls, content: bytes) -> Intent:

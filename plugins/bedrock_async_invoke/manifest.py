@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -51,6 +52,9 @@ class AsyncInvokeRequest:
     """The higher, the earlier it is started."""
     finished_output_uri: str | None = None
     """The folder of an output that is there already, named by its invocation: then nothing is started."""
+    content_member: tuple[str, ...] | None = None
+    """Where in ``model_input`` the content of the source goes, base64-encoded, as the names on the way to it; None where the
+    request is complete as it stands, and names the source by its S3 location. InvokeModel alone can fill it in."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
@@ -63,6 +67,7 @@ class AsyncInvokeRequest:
             source_etag=value.get("source_etag"),
             priority=float(value.get("priority", 0.0)),
             finished_output_uri=value.get("finished_output_uri"),
+            content_member=None if (member := value.get("content_member")) is None else tuple(member),
         )
 
 
@@ -79,6 +84,8 @@ class Invocation:
     error_message: str | None = None
     output_uri: str | None = None
     """The folder of its output, where that was there already."""
+    lost_answers: int = 0
+    """Calls of InvokeModel that may have been made and of which no answer is there: each of them may be paid for as well."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
@@ -91,6 +98,7 @@ class Invocation:
             error_code=value.get("error_code"),
             error_message=value.get("error_message"),
             output_uri=value.get("output_uri"),
+            lost_answers=int(value.get("lost_answers", 0)),
         )
 
 
@@ -106,6 +114,11 @@ class InvocationStatus:
     ended_at: str | None
     output_uri: str
     """The folder of the invocation's output; its name is the invocation's."""
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Return the status of a line."""
+        return cls(**value)
 
 
 def beside(manifest_uri: str, name: str) -> str:
@@ -126,6 +139,29 @@ def output_folder(output_uri: str, invocation_arn: str) -> str:
     return folder if folder.endswith(f"/{invocation_id}") else f"{folder}/{invocation_id}"
 
 
+def invoke_id(request_id: str) -> str:
+    """Return what stands for the invocation id of a request that is sent through InvokeModel, which knows none.
+
+    It is made of the request id, so that every try of a request names the same output, and looks like Bedrock's own: 12 of
+    ``[a-z0-9]``.
+    """
+    number, letters = int.from_bytes(hashlib.sha256(f"InvokeModel {request_id}".encode()).digest()), ""
+    for _ in range(12):
+        number, rest = divmod(number, 36)
+        letters += "0123456789abcdefghijklmnopqrstuvwxyz"[rest]
+    return letters
+
+
+def invocation_arn(region_name: str, request_id: str, invocation_id: str) -> str:
+    """Return what stands for the ARN of an invocation of which only region and id are known.
+
+    Nothing says which account made it, so that part is empty. One of InvokeModel, which AWS has no ARN for, is told by
+    ``invoke-model`` where Bedrock's have ``async-invoke``.
+    """
+    kind = "invoke-model" if invocation_id == invoke_id(request_id) else "async-invoke"
+    return f"arn:aws:bedrock:{region_name}::{kind}/{invocation_id}"
+
+
 def read_requests(content: bytes, uri: str) -> list[AsyncInvokeRequest]:
     """Return the requests of a ``requests.jsonl``.
 
@@ -140,6 +176,14 @@ def read_invocations(content: bytes, uri: str) -> list[Invocation]:
     :raises ManifestError: naming the line that is no invocation.
     """
     return list(_read(content, uri, Invocation.from_dict))
+
+
+def read_statuses(content: bytes, uri: str) -> list[InvocationStatus]:
+    """Return the statuses of a ``statuses.jsonl``.
+
+    :raises ManifestError: naming the line that is no status.
+    """
+    return list(_read(content, uri, InvocationStatus.from_dict))
 
 
 def format_lines(records: Iterable[Invocation | InvocationStatus]) -> bytes:

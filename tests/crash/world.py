@@ -118,6 +118,8 @@ class Library:
             "list_lag_seconds": 3,
             "output_grace_seconds": 5,
             "deadline_hours": 0.1,
+            # The points are those of jobs.
+            "processing": "async",
             **more,
         }
 

@@ -12,9 +12,12 @@ from tests.end_to_end.conftest import (
     NEXT_EMBEDDINGS,
     NEXT_MODEL,
 )
+from tests.integration.media_embeddings.conftest import film
 
 TASKS = ("start_async_invoke", "wait_for_async_invoke", "merge_outputs")
 GROUP = tuple(f"embed.{task}" for task in TASKS)
+INVOKE = ("invoke.invoke_model", "invoke.merge_outputs")
+NEXT_INVOKE = ("invoke_next_model.invoke_model", "invoke_next_model.merge_outputs")
 NEXT_GROUP = tuple(f"embed_next_model.{task}" for task in TASKS)
 TABLES = ((MODEL, EMBEDDINGS, 1024), (NEXT_MODEL, NEXT_EMBEDDINGS, 512))
 
@@ -57,11 +60,16 @@ def test_the_tables_hold_all_rows_of_every_embedded_object(project, first_night,
     assert segments == {uri: sum(row["media_uri"] == uri for row in rows) for uri in segments}
 
 
-def test_each_accepted_job_was_charged_once(project, first_night):
-    charges = project.charges()
+def test_each_accepted_job_and_each_answer_was_charged_once(project, first_night):
+    charges = project.simulator.charges()
     books = first_night.report["models"].values()
 
-    assert len(charges) == len(set(charges)) == sum(one["submitted"] for one in books)
+    jobs = [one["token"] for one in charges if one["operation"] == "StartAsyncInvoke"]
+    assert len(jobs) == len(set(jobs))
+    answers = [one for one in charges if one["operation"] == "InvokeModel"]
+    assert {one["input_type"] for one in answers} == {"image", "text"}
+    assert len(charges) == sum(one["submitted"] for one in books)
+    assert sum(one["lost_answers"] for one in books) == 0
 
 
 def test_the_first_night_takes_the_library_across_and_says_what_to_do_next(project, first_night):
@@ -78,14 +86,17 @@ def test_a_run_has_few_task_instances_and_they_are_labelled_by_batch(first_night
     batches = sum(one["batches"] for one in first_night.report["models"].values())
 
     # The tasks of a round of retries that has nothing to do are there once, skipped.
-    assert len(first_night.instances) <= 8 + 2 * 3 + 3 * batches
+    assert len(first_night.instances) <= 8 + 2 * 3 + 2 * 2 * 3 + 3 * batches
     for task_id in (*GROUP, *NEXT_GROUP):
-        assert first_night.labels(task_id) == {"video-001", "audio-001", "image-001", "text-001"}
+        assert first_night.labels(task_id) == {"video-001", "audio-001"}
+    for task_id in (*INVOKE, *NEXT_INVOKE):
+        assert first_night.labels(task_id) == {"image-001", "text-001"}
 
 
 def test_no_xcom_is_large(project, first_night):
     for one in first_night.instances:
-        if one.task_id in {"list_media", "plan", "plan_next_model", *GROUP, *NEXT_GROUP, "report"}:
+        groups = (*GROUP, *NEXT_GROUP, *INVOKE, *NEXT_INVOKE, "invoke_batches", "invoke_batches_next_model")
+        if one.task_id in {"list_media", "plan", "plan_next_model", *groups, "report"}:
             value = project.airflow.api.xcom(
                 "embed_media", first_night.dag_run.run_id, one.task_id, map_index=one.map_index
             )
@@ -125,7 +136,8 @@ def test_every_process_of_airflow_can_import_the_domain(project, first_night):
         assert of_role, role
         assert all(of_role), role
     # Workers and task processes are forks of the scheduler, and have run the domain's code by now.
-    assert first_night.states("embed.merge_outputs") == ["success"] * 4
+    assert first_night.states("embed.merge_outputs") == ["success"] * 2
+    assert first_night.states("invoke.merge_outputs") == ["success"] * 2
 
 
 def test_the_second_night_submits_nothing_and_commits_nothing(project, first_night):
@@ -195,7 +207,7 @@ def test_a_manual_run_takes_its_parameters(project, first_night):
 
 def test_a_run_whose_requests_are_all_refused_fails_in_its_report_and_nowhere_else(project):
     project.simulator.faults(
-        {"kind": "error", "operation": "StartAsyncInvoke", "code": "AccessDeniedException", "message": "No access."}
+        {"kind": "error", "operation": "InvokeModel", "code": "AccessDeniedException", "message": "No access."}
     )
     try:
         refused = project.run(force=True, media_types=["text"])
@@ -226,7 +238,7 @@ def test_a_run_survives_that_the_triggerer_is_killed_while_it_waits(project):
 
     project.simulator.settings(seconds_per_job=8.0)
     try:
-        project.put("descriptions/slow.txt", b"A slow red train.")
+        project.put("films/slow.mp4", film())
         charges = len(project.charges())
         run_id = project.airflow.api.trigger("embed_media", run_id="killed")
         wait_until(lambda: len(project.charges()) > charges, seconds=60, what="a job was submitted")
@@ -239,4 +251,29 @@ def test_a_run_survives_that_the_triggerer_is_killed_while_it_waits(project):
     assert run.state == "success", project.airflow.api.describe("embed_media", run_id)
     assert len(project.charges()) == charges + 2
     for model in (MODEL, NEXT_MODEL):
-        assert project.ledger(model)[f"s3://{BUCKET}/{PREFIX}descriptions/slow.txt"]["status"] == "embedded"
+        assert project.ledger(model)[f"s3://{BUCKET}/{PREFIX}films/slow.mp4"]["status"] == "embedded"
+
+
+def test_a_worker_that_is_killed_while_it_sends_is_gone_on_with_and_pays_for_few_twice(project):
+    from local_stack.processes import wait_until
+
+    project.simulator.settings(invokes_per_second=2.0)
+    names = [f"descriptions/many-{number:02d}.txt" for number in range(12)]
+    try:
+        for number, name in enumerate(names):
+            project.put(name, f"A boat, number {number}.".encode())
+        charges = len(project.charges())
+        run_id = project.airflow.api.trigger("embed_media", run_id="killed-sync")
+        wait_until(lambda: len(project.charges()) >= charges + 4, seconds=90, what="four texts were paid for")
+        project.airflow.kill_part("scheduler")
+        project.airflow.start_part("scheduler")
+        run = project.airflow.api.wait_for_run("embed_media", run_id, seconds=600)
+    finally:
+        project.simulator.settings(invokes_per_second=None)
+
+    assert run.state == "success", project.airflow.api.describe("embed_media", run_id)
+    for model in (MODEL, NEXT_MODEL):
+        ledger = project.ledger(model)
+        assert {ledger[f"s3://{BUCKET}/{PREFIX}{name}"]["status"] for name in names} == {"embedded"}
+    # What was under way when the worker died may have been paid for without its answer being kept.
+    assert charges + 2 * 12 <= len(project.charges()) <= charges + 2 * 12 + 12

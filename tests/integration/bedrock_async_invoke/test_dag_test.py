@@ -16,6 +16,7 @@ DAG_FILE = """
 import json
 from datetime import datetime
 from airflow.sdk import DAG, task, task_group
+from bedrock_async_invoke.invoke_operators import BedrockInvokeModelBatchOperator
 from bedrock_async_invoke.operators import BedrockStartAsyncInvokeOperator
 from bedrock_async_invoke.sensors import BedrockAsyncInvokeSensor
 
@@ -39,7 +40,14 @@ with DAG("embed", schedule=None, start_date=datetime(2026, 1, 1), params={"model
         )
         start >> wait
 
-    embed.expand(manifest_uri=plan())
+    @task_group
+    def invoke(manifest_uri):
+        BedrockInvokeModelBatchOperator(
+            task_id="invoke", model_id="us.{{ params.model }}", manifest_uri=manifest_uri,
+            map_index_template="{{ task.batch_name }}", **AWS,
+        )
+
+    %(group)s.expand(manifest_uri=plan())
 
 if __name__ == "__main__":
     run = dag.test()
@@ -51,13 +59,13 @@ if __name__ == "__main__":
 """
 
 
-def test_a_mapped_task_group_runs_deferred_in_dag_test(batch, simulator, tmp_path):
-    simulator.settings(seconds_per_job=0.5)
-    batches = [batch(3), batch(3)]
+def run_dag(batches, group, tmp_path) -> dict:
     dags = tmp_path / "dags"
     dags.mkdir()
     file = dags / "embed.py"
-    file.write_text(DAG_FILE % {"model": MODEL, "manifests": json.dumps([one.manifest_uri for one in batches])})
+    file.write_text(
+        DAG_FILE % {"model": MODEL, "manifests": json.dumps([one.manifest_uri for one in batches]), "group": group}
+    )
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'include'}:{ROOT / 'plugins'}",
@@ -73,7 +81,22 @@ def test_a_mapped_task_group_runs_deferred_in_dag_test(batch, simulator, tmp_pat
     [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     result = json.loads(line.removeprefix("RESULT "))
     assert result["state"] == "success", done.stdout[-6000:]
-    assert result["names"] == ["image-001"]
+    return result
+
+
+def test_a_mapped_task_group_runs_deferred_in_dag_test(batch, simulator, tmp_path):
+    simulator.settings(seconds_per_job=0.5)
+    batches = [batch(3), batch(3)]
+    assert run_dag(batches, "embed", tmp_path)["names"] == ["image-001"]
     for pictures in batches:
         assert accepted(simulator, pictures) == [0, 1, 2]
+        assert {one["status"] for one in pictures.lines("statuses.jsonl").values()} == {"Completed"}
+
+
+def test_a_mapped_task_group_sends_its_batches_in_dag_test(batch, simulator, tmp_path):
+    batches = [batch(3), batch(2)]
+    assert run_dag(batches, "invoke", tmp_path)["names"] == ["image-001"]
+    sources = [charge["source"] for charge in simulator.charges() if charge["operation"] == "InvokeModel"]
+    for pictures, count in zip(batches, (3, 2), strict=True):
+        assert {pictures.uri(number) for number in range(count)} <= set(sources)
         assert {one["status"] for one in pictures.lines("statuses.jsonl").values()} == {"Completed"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import uuid
@@ -13,6 +14,8 @@ from deltalake import DeltaTable
 from PIL import Image
 
 from bedrock_async_invoke.clients import AwsParameters, shared_clients
+from bedrock_async_invoke.invoker import Invoker, Invoking
+from bedrock_async_invoke.runtime import BedrockRuntime
 from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
 from local_stack.processes import wait_until
@@ -22,7 +25,7 @@ from media_embeddings.merging import merge_batch
 from media_embeddings.models import model_named
 from media_embeddings.planner import Plan, PlanOptions, make_plan
 from media_embeddings.reporting import PlannedModel, Report, report_run
-from media_embeddings.retrying import plan_retries
+from media_embeddings.retrying import RetryRound, plan_retries
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import Storage
 from media_embeddings.tables import Tables
@@ -97,15 +100,37 @@ class Pipeline:
 
     def _embed(self, plan: Plan, plan_uri: str) -> tuple[str, ...]:
         """Embed what was planned, and again what failed; return the rounds of retries."""
-        for manifest_uri in plan.manifests:
-            self.embed(plan, manifest_uri)
+        self._process(plan, plan)
         rounds: list[str] = []
         for number in range(1, self.library.retries_in_run + 1):
             made, uri = plan_retries(self.storage, self.library, plan_uri, number, rounds[-1] if rounds else None)
             rounds.append(uri)
-            for manifest_uri in made.manifests:
-                self.embed(plan, manifest_uri)
+            self._process(plan, made)
         return tuple(rounds)
+
+    def _process(self, plan: Plan, made: Plan | RetryRound) -> None:
+        for manifest_uri in made.manifests:
+            self.embed(plan, manifest_uri)
+        for manifest_uri in made.invoke_manifests:
+            self.invoke(plan, manifest_uri)
+
+    def invoke(self, plan: Plan, manifest_uri: str) -> None:
+        asyncio.run(self._invoke(plan, manifest_uri))
+        self._interrupt("invoke_model")
+        merge_batch(self.storage, self.library, plan.model, plan.run_id, BatchFolder.of_manifest(manifest_uri))
+
+    async def _invoke(self, plan: Plan, manifest_uri: str) -> None:
+        clients = shared_clients(AwsParameters(aws_conn_id=self.connection, region_name=self.library.region))
+        invoking = Invoking(
+            model_id=self.library.invoke_model_id(model_named(plan.model)) or "",
+            manifest_uri=manifest_uri,
+            max_concurrent=self.library.max_concurrent_invokes,
+            intents_uri=self.library.intents_uri,
+            bucket_owner=self.library.bucket_owner,
+            call_seconds=20.0,
+        )
+        async with BedrockRuntime(clients.bedrock, at_once=invoking.max_concurrent, call_seconds=20.0) as runtime:
+            await Invoker(clients, runtime, invoking).run()
 
     def embed(self, plan: Plan, manifest_uri: str) -> None:
         clients = shared_clients(AwsParameters(aws_conn_id=self.connection, region_name=self.library.region))
@@ -165,6 +190,8 @@ def pipeline(stack, simulator) -> Pipeline:
         work=f"s3://vectors-{name}/work",
         list_lag_seconds=1.0,
         output_grace_seconds=0.5,
+        # Most tests are of jobs; those of InvokeModel ask for it.
+        processing="async",
         # What fails is looked at as it stands; the tests of retries ask for them.
         retries_in_run=0,
     )
@@ -174,6 +201,11 @@ def pipeline(stack, simulator) -> Pipeline:
 def starts(simulator) -> int:
     """Return how many Start calls were accepted."""
     return simulator.calls().get("StartAsyncInvoke", {}).get("", 0)
+
+
+def invokes(simulator) -> int:
+    """Return how many InvokeModel calls were answered."""
+    return simulator.calls().get("InvokeModel", {}).get("", 0)
 
 
 def end_all_jobs(simulator) -> None:

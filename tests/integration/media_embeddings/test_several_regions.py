@@ -121,6 +121,8 @@ def regions(stacks, monkeypatch, tmp_path):
             "list_lag_seconds": 1.0,
             "output_grace_seconds": 0.5,
             "retries_in_run": 0,
+            # Of windows and submitters, so of jobs.
+            "processing": "async",
         }
     # What the environment says of addresses must not help.
     for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_DEFAULT_REGION"):

@@ -13,6 +13,7 @@ import pytest  # noqa: E402
 from bedrock_async_invoke import (  # noqa: E402
     attempts,
     batch,
+    invoke_operators,
     lease,
     operators,
     sensors,
@@ -53,6 +54,6 @@ def bedrock(clock) -> FakeBedrock:
 @pytest.fixture
 def clients(bedrock, monkeypatch) -> FakeClients:
     clients = FakeClients(bedrock)
-    for module in (operators, sensors, triggers):
+    for module in (invoke_operators, operators, sensors, triggers):
         monkeypatch.setattr(module, "shared_clients", lambda parameters: clients.reached_with(parameters))
     return clients

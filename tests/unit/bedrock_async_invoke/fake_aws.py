@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from bedrock_async_invoke.clients import StoredObject
@@ -19,7 +21,7 @@ ACCOUNT = "arn:aws:bedrock:us-east-1:123456789012:async-invoke"
 
 THROTTLED = AsyncInvokeError(Meaning.THROTTLED, "ThrottlingException", "too many requests")
 UNAVAILABLE = AsyncInvokeError(Meaning.UNAVAILABLE, "InternalServerException", "try again")
-TIMED_OUT = AsyncInvokeError(Meaning.UNAVAILABLE, "ReadTimeoutError", "no answer")
+TIMED_OUT = AsyncInvokeError(Meaning.UNAVAILABLE, "ReadTimeoutError", "no answer", is_lost=True)
 
 
 def refusal(code: str, message: str = "no") -> AsyncInvokeError:
@@ -163,6 +165,63 @@ class FakeBedrock:
         return answer
 
 
+class FakeRuntime:
+    """Stands in for :class:`bedrock_async_invoke.runtime.BedrockRuntime`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.seconds = 0.5
+        self.quota_per_second: float | None = None
+        self.faults: deque[AsyncInvokeError | LostAnswer | None] = deque()
+        self.errors: dict[str, AsyncInvokeError | LostAnswer] = {}
+        """Errors that strike every call of a body's ``name``."""
+        self.bodies: list[dict[str, Any]] = []
+        """Of the calls that were answered, and so are paid for, whether their answer came or not."""
+        self.calls = 0
+        self.most_under_way = 0
+        self.renewed = 0
+        self._under_way = 0
+        # A second's calls may come at once.
+        self._left = inf
+        self._left_at = clock.now
+
+    @property
+    def paid(self) -> list[str]:
+        return sorted(body["name"] for body in self.bodies)
+
+    async def invoke_model(self, model_id: str, body: bytes) -> bytes:
+        self.calls += 1
+        value = json.loads(body)
+        fault = self.faults.popleft() if self.faults else self.errors.get(value.get("name", ""))
+        if not self._has_room():
+            raise THROTTLED
+        if isinstance(fault, AsyncInvokeError):
+            raise fault
+        self._under_way += 1
+        self.most_under_way = max(self.most_under_way, self._under_way)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self._under_way -= 1
+        self.bodies.append(value)
+        if isinstance(fault, LostAnswer):
+            raise fault.error
+        return b'{"data": []}'
+
+    async def renew(self) -> None:
+        self.renewed += 1
+
+    def _has_room(self) -> bool:
+        if self.quota_per_second is None:
+            return True
+        passed, self._left_at = self.clock.now - self._left_at, self.clock.now
+        self._left = min(self.quota_per_second, self._left + passed * self.quota_per_second)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class FakeClients:
     """Stands in for :class:`bedrock_async_invoke.clients.Clients`."""
 
@@ -171,6 +230,10 @@ class FakeClients:
         self.objects: dict[str, bytes] = {}
         self.written_at: dict[str, float] = {}
         self.etags: dict[str, str] = {}
+        self.outputs: list[str] = []
+        """The URIs of the outputs that were kept, in their order."""
+        self.unwritable = 0
+        """How many of the next outputs can't be kept."""
         self.region_name = "us-east-1"
         self.renewed = 0
         self.parameters: Any = None
@@ -209,8 +272,20 @@ class FakeClients:
     def renew(self) -> None:
         self.renewed += 1
 
+    def write_output(self, uri: str, content: bytes, **more: Any) -> None:
+        if self.unwritable:
+            self.unwritable -= 1
+            raise UNAVAILABLE
+        self.write(uri, content)
+        self.outputs.append(uri)
+
+    def content(self, uri: str) -> tuple[bytes, str] | None:
+        found = self.objects.get(uri)
+        return None if found is None else (found, self.etags.get(uri) or etag_of(found))
+
     def etag(self, uri: str) -> str | None:
-        return self.etags.get(uri)
+        found = self.objects.get(uri)
+        return self.etags.get(uri) or (None if found is None else etag_of(found))
 
     def put_requests(self, *requests: dict[str, Any]) -> None:
         self.objects[MANIFEST] = "".join(f"{json.dumps(one)}\n" for one in requests).encode()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import ClientConnectorError
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
@@ -67,3 +68,23 @@ def test_the_time_that_the_service_asks_to_wait_is_kept(header, seconds):
         "ResponseMetadata": {"HTTPHeaders": {"retry-after": header}},
     }
     assert explain(ClientError(answer, "StartAsyncInvoke")).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (EndpointConnectionError(endpoint_url="https://bedrock", error=ConnectionResetError("reset")), True),
+        (
+            EndpointConnectionError(
+                endpoint_url="https://bedrock", error=ClientConnectorError(None, OSError("refused"))
+            ),
+            False,
+        ),
+        (ConnectTimeoutError(endpoint_url="https://bedrock"), False),
+        (ReadTimeoutError(endpoint_url="https://bedrock"), True),
+        (TimeoutError(), True),
+    ],
+)
+def test_a_call_that_cannot_have_been_sent_is_told_from_one_whose_answer_was_lost(error, is_lost):
+    explained = explain(error)
+    assert (explained.meaning, explained.is_lost) == (Meaning.UNAVAILABLE, is_lost)

@@ -82,6 +82,7 @@ def test_every_request_is_started_under_its_own_token_with_the_operators_setting
         "error_code": None,
         "error_message": None,
         "output_uri": None,
+        "lost_answers": 0,
     }
 
 

@@ -28,6 +28,11 @@ def chain(dag, part=""):
     return [*groups[0], f"plan_retries_1{part}", *groups[1], f"announce_table{part}"]
 
 
+def invoke_chain(part="", group="invoke"):
+    """Return the tasks that send the batches of one model through InvokeModel, in their order."""
+    return [f"{group}_batches{part}", f"{group}{part}.invoke_model", f"{group}{part}.merge_outputs"]
+
+
 def assert_follows(dag, part=""):
     def downstream(task_id):
         return dag.task_dict[task_id].downstream_task_ids
@@ -38,7 +43,12 @@ def assert_follows(dag, part=""):
     assert downstream(embed[0]) == {embed[1]}
     assert downstream(embed[1]) == {embed[2]}
     assert downstream(embed[2]) == {f"plan_retries_1{part}"}
-    assert downstream(f"plan_retries_1{part}") == set(retry)
+    assert downstream(f"plan_retries_1{part}") == {*retry, invoke_chain(part, "retry_invoke_1")[0]}
+    for group, after in (("invoke", f"plan_retries_1{part}"), ("retry_invoke_1", announce)):
+        handed_on, sent, merged = invoke_chain(part, group)
+        assert downstream(handed_on) == {sent, merged}
+        assert downstream(sent) == {merged}
+        assert downstream(merged) == {after}
     assert downstream(retry[0]) == {retry[1]}
     assert downstream(retry[1]) == {retry[2]}
     assert downstream(retry[2]) == {announce}
@@ -47,17 +57,24 @@ def assert_follows(dag, part=""):
 
 def test_the_tasks_follow_each_other(single):
     assert single.task_dict["list_media"].downstream_task_ids == {"plan"}
-    assert single.task_dict["plan"].downstream_task_ids == set(GROUP)
+    assert single.task_dict["plan"].downstream_task_ids == {*GROUP, "invoke_batches"}
     assert_follows(single)
-    assert set(single.task_dict) == {"list_media", "plan", *chain(single), "report"}
+    sent = [*invoke_chain(), *invoke_chain(group="retry_invoke_1")]
+    assert set(single.task_dict) == {"list_media", "plan", *chain(single), *sent, "report"}
 
 
 def test_a_library_that_crosses_has_the_same_tasks_for_its_next_model_after_the_plan_of_its_own(dag):
     assert dag.task_dict["list_media"].downstream_task_ids == {"plan", "plan_next_model"}
-    assert dag.task_dict["plan"].downstream_task_ids == {"plan_next_model", *GROUP}
+    assert dag.task_dict["plan"].downstream_task_ids == {"plan_next_model", "invoke_batches", *GROUP}
     assert_follows(dag)
     assert_follows(dag, "_next_model")
     both = [*chain(dag), *chain(dag, "_next_model")]
+    both += [
+        one
+        for part in ("", "_next_model")
+        for group in ("invoke", "retry_invoke_1")
+        for one in invoke_chain(part, group)
+    ]
     assert set(dag.task_dict) == {"list_media", "plan", "plan_next_model", *both, "report"}
 
 
@@ -71,6 +88,12 @@ def test_a_failed_task_stops_nothing_that_can_still_be_done_and_only_the_report_
             f"retry_1{part}.start_async_invoke",
         }
         assert {rules[f"{group}{part}.{task}"] for group in ("embed", "retry_1") for task in last} == {"all_done"}
+        for group in ("invoke", "retry_invoke_1"):
+            assert [rules[task_id] for task_id in invoke_chain(part, group)] == [
+                "all_success",
+                "all_success",
+                "all_done",
+            ]
     assert {rules[task_id] for task_id in ("list_media", "plan", "plan_next_model")} == {"all_success"}
     assert rules["report"] == "all_done"
     assert [task.task_id for task in dag.leaves] == ["report"]
@@ -106,7 +129,11 @@ def test_a_run_has_at_most_200_task_instances_however_many_objects_there_are(dag
     rounds = library.retries_in_run * len(library.models)
 
     most = len(alone) + len(TASKS) * (library.max_batches + rounds * most_batches_of_a_round(library))
-    assert most <= 200
+    # A group that has no batch is there once all the same.
+    empty = sum(
+        task_id.endswith((".invoke_model", ".merge_outputs")) and "invoke" in task_id for task_id in wired.task_dict
+    )
+    assert most + empty <= 200
 
 
 def test_it_runs_every_night_once_at_a_time_and_never_catches_up(dag):
@@ -184,6 +211,35 @@ def test_every_batch_is_submitted_by_the_one_submitter_of_the_model_and_region(d
     assert arguments["intents_uri"].endswith("/tables/intents")
 
 
+@pytest.mark.parametrize(
+    ("part", "profile"),
+    [("", "us.twelvelabs.marengo-embed-2-7-v1:0"), ("_next_model", "twelvelabs.marengo-embed-3-0-v1:0")],
+)
+def test_what_is_sent_at_once_names_the_profile_of_the_region_and_shares_the_intents(dag, part, profile):
+    arguments = vars(dag.task_dict[f"invoke{part}.invoke_model"])
+    context = {"params": {"model": "marengo-2-7"}} | dag.user_defined_macros
+
+    assert dag.get_template_env().from_string(arguments["model_id"]).render(context) == profile
+    assert arguments["intents_uri"].endswith("/tables/intents")
+
+
+def test_only_a_library_that_may_have_such_batches_has_tasks_for_them(parse, tmp_path):
+    configuration = tmp_path / "libraries.yaml"
+    settings = "sources: [s3://aaa/x/], region: us-east-1, model: marengo-3-0, tables: s3://bbb/t, work: s3://bbb/w"
+    configuration.write_text(
+        f"libraries:\n  all: {{{settings}}}\n  jobs: {{{settings}, processing: async}}\n"
+        f"  films: {{{settings}, media_types: {{video: [.mp4]}}}}\n"
+    )
+    code = """
+import embed_media
+for name in ("embed_media", "embed_media_jobs", "embed_media_films"):
+    print(name, sum("invoke" in task.task_id and "async" not in task.task_id for task in vars(embed_media)[name].tasks))
+"""
+    printed = parse(code, MEDIA_EMBEDDINGS_CONFIG=str(configuration))
+
+    assert printed.splitlines()[-3:] == ["embed_media 6", "embed_media_jobs 0", "embed_media_films 0"]
+
+
 def test_each_table_is_the_outlet_of_the_task_that_announces_it(dag):
     (asset,) = dag.task_dict["announce_table"].outlets
     (of_next,) = dag.task_dict["announce_table_next_model"].outlets
@@ -236,7 +292,7 @@ print(approval.response_timeout, approval.approve_above_usd, approval.plan_task_
 
     assert printed.splitlines()[-4:] == [
         "False False True",
-        f"['plan'] {sorted(GROUP)}",
+        f"['plan'] {sorted([*GROUP, 'invoke_batches'])}",
         "['approve_cost'] none_failed",
         "2:00:00 5.0 ['plan']",
     ]

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media_embeddings.identity import canonical_parameters, request_id
@@ -373,6 +373,7 @@ def in_parts(planned, requests):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 20), st.integers(1, 8))
+@example([1, 1, 1, 1, 2], 1, 5)
 def test_batches_of_texts_in_parts_are_cut_by_requests_and_none_is_torn(requests, batch_size, max_batches):
     planned = in_parts(planned_objects(text=len(requests)), requests)
     batches = cut_batches(planned, batch_size, max_batches)
