@@ -222,7 +222,7 @@ def make_plan(
     decisions = _with_recovered(decisions, found)
     with tempfile.TemporaryDirectory() as directory, KeptTexts(Path(directory) / "texts.sqlite") as texts:
         decisions = _with_read(decisions, read_texts(storage, library, model.text_limits, decisions.planned, texts))
-        planned = with_finished_parts(storage, tables, outputs_uri, decisions.planned)
+        planned = with_finished_parts(storage, tables, model.name, outputs_uri, decisions.planned)
         checks = check_headers(storage, purpose, tuple(planned))
         decisions = replace(decisions, planned=checks.planned, settled=(*decisions.settled, *checks.settled))
         # The tasks of a model that a run names are those of the library's own.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from media_embeddings.identity import request_id
+from media_embeddings.models import model_named
 from media_embeddings.parts import CutText
 from media_embeddings.planning import PlannedObject
 from media_embeddings.reasons import ReasonCode
@@ -26,9 +27,12 @@ logger = logging.getLogger(__name__)
 _PARALLEL_LISTS = 16
 _FEW = 500
 _PAGE = 1000
-_OUTPUT = "output.json"
-# An output that was refused is refused again. One that was missing may have come since.
-_UNUSABLE = (ReasonCode.OUTPUT_INVALID, ReasonCode.OUTPUT_INCOMPLETE)
+# An output that was refused is refused again. One that was missing may have come since. What an output itself may say of
+# its media is among them; an invocation that failed for such a reason has none.
+_UNUSABLE = (
+    *(ReasonCode.OUTPUT_INVALID, ReasonCode.OUTPUT_INCOMPLETE),
+    *(ReasonCode.CORRUPT, ReasonCode.CONTENT_REFUSED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def recover(
     """
     recovered = _recovered(tables, model_name, [one for one in planned if not _is_forced(one)])
     rest = [one for one in planned if one.embedding_key not in recovered]
-    finished = _finished_outputs(storage, tables, outputs_uri, rest)
+    finished = _finished_outputs(storage, tables, outputs_uri, model_named(model_name).output_file, rest)
     return Recovery(
         planned=tuple(finished.get(one.request_id, one) for one in rest),
         recovered=tuple(recovered[one.embedding_key] for one in planned if one.embedding_key in recovered),
@@ -91,13 +95,13 @@ def _recovered(tables: Tables, model_name: str, planned: Sequence[PlannedObject]
 
 
 def _finished_outputs(
-    storage: Storage, tables: Tables, outputs_uri: str, planned: Sequence[PlannedObject]
+    storage: Storage, tables: Tables, outputs_uri: str, output_file: str, planned: Sequence[PlannedObject]
 ) -> Mapping[str, PlannedObject]:
     """Return the planned objects of which an output is there, by the request id that they were planned with."""
     # Most are at their first attempt, of which no second object is made: there may be millions.
     attempts = {one.request_id: _attempts(one) for one in planned}
     wanted = [attempt.request_id for several in attempts.values() for attempt in several]
-    there = _outputs_below(storage, outputs_uri, wanted)
+    there = _outputs_below(storage, outputs_uri, output_file, wanted)
     if not there:
         return {}
     unusable = _refused_outputs(tables, planned)
@@ -110,7 +114,7 @@ def _finished_outputs(
 
 
 def with_finished_parts(
-    storage: Storage, tables: Tables, outputs_uri: str, planned: Sequence[PlannedObject]
+    storage: Storage, tables: Tables, model_name: str, outputs_uri: str, planned: Sequence[PlannedObject]
 ) -> list[PlannedObject]:
     """Look for outputs of the parts of texts that were cut, of any attempt, and return the objects in the order given.
 
@@ -123,7 +127,7 @@ def with_finished_parts(
         return list(planned)
     may_be_there = _known_folders(storage, outputs_uri, number)
     wanted = [name for one in cut for names in _part_names(one) for name in names if may_be_there(name)]
-    there = _output_folders(storage, outputs_uri, wanted)
+    there = _output_folders(storage, outputs_uri, model_named(model_name).output_file, wanted)
     unusable = _refused_outputs(tables, cut) if there else frozenset()
     usable = {name: folder for name, folder in there.items() if name not in unusable}
     return [_with_finished(one, usable) if usable else one for one in planned]
@@ -168,15 +172,16 @@ def _refused_outputs(tables: Tables, planned: Sequence[PlannedObject]) -> frozen
     return frozenset(name for name, code in refused if code in _UNUSABLE)
 
 
-def _outputs_below(storage: Storage, outputs_uri: str, request_ids: Sequence[str]) -> dict[str, str]:
+def _outputs_below(storage: Storage, outputs_uri: str, output_file: str, request_ids: Sequence[str]) -> dict[str, str]:
     """Return the folders of the outputs that are there, by request id."""
     may_be_there = _known_folders(storage, outputs_uri, len(request_ids))
-    return _output_folders(storage, outputs_uri, [name for name in request_ids if may_be_there(name)])
+    wanted = [name for name in request_ids if may_be_there(name)]
+    return _output_folders(storage, outputs_uri, output_file, wanted)
 
 
-def _output_folders(storage: Storage, outputs_uri: str, request_ids: Sequence[str]) -> dict[str, str]:
+def _output_folders(storage: Storage, outputs_uri: str, output_file: str, request_ids: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_PARALLEL_LISTS) as pool:
-        folders = pool.map(lambda name: _output_folder(storage, join_uri(outputs_uri, name)), request_ids)
+        folders = pool.map(lambda name: _output_folder(storage, join_uri(outputs_uri, name), output_file), request_ids)
         return {name: folder for name, folder in zip(request_ids, folders, strict=True) if folder is not None}
 
 
@@ -195,7 +200,7 @@ def _known_folders(storage: Storage, outputs_uri: str, number: int) -> Callable[
     return names.__contains__
 
 
-def _output_folder(storage: Storage, folder_uri: str) -> str | None:
-    outputs: Iterable[str] = (uri for uri in storage.list_uris(f"{folder_uri}/") if uri.endswith(f"/{_OUTPUT}"))
+def _output_folder(storage: Storage, folder_uri: str, output_file: str) -> str | None:
+    outputs: Iterable[str] = (uri for uri in storage.list_uris(f"{folder_uri}/") if uri.endswith(f"/{output_file}"))
     # Without a token that is honoured there may be several; any of them will do.
-    return next((uri.removesuffix(f"/{_OUTPUT}") for uri in outputs), None)
+    return next((uri.removesuffix(f"/{output_file}") for uri in outputs), None)

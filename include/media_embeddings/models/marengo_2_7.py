@@ -72,6 +72,7 @@ class Marengo27:
     limits: Limits = _LIMITS
     embedding_options: frozenset[str] = frozenset(_OPTIONS)
     lifecycle: Lifecycle = _LIFECYCLE
+    output_file: str = "output.json"
     invoke_media_types: frozenset[MediaType] = frozenset({MediaType.IMAGE, MediaType.TEXT})
 
     @property

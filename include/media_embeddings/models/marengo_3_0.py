@@ -101,6 +101,7 @@ class Marengo30:
     limits: Limits = _LIMITS
     embedding_options: frozenset[str] = frozenset({"visual", "audio", "transcription", "fused"})
     lifecycle: Lifecycle = _LIFECYCLE
+    output_file: str = "output.json"
     invoke_media_types: frozenset[MediaType] = frozenset({MediaType.IMAGE, MediaType.TEXT})
 
     @property

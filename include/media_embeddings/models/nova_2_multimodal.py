@@ -70,12 +70,11 @@ _FILES: Mapping[str, str] = {
     "AUDIO": "embedding-audio.jsonl",
     "AUDIO_VIDEO_COMBINED": "embedding-video.jsonl",
 }
+# What is not named here may pass, as RATE_LIMIT_EXCEEDED and INTERNAL_SERVER_EXCEPTION do: what is missing is bought anew.
 _REASONS: Mapping[str, ReasonCode] = {
     "RAI_VIOLATION_INPUT_TEXT_DEFLECTION": ReasonCode.CONTENT_REFUSED,
     "RAI_VIOLATION_INPUT_IMAGE_DEFLECTION": ReasonCode.CONTENT_REFUSED,
     "INVALID_CONTENT": ReasonCode.CORRUPT,
-    "RATE_LIMIT_EXCEEDED": ReasonCode.SERVICE_ERROR,
-    "INTERNAL_SERVER_EXCEPTION": ReasonCode.SERVICE_ERROR,
 }
 
 # As in Marengo 2.7, the larger reading of "GB" leaves the last word to Bedrock. The number of segments limits a text.
@@ -104,6 +103,7 @@ class Nova2Multimodal:
     limits: Limits = _LIMITS
     embedding_options: frozenset[str] = frozenset(_FILES)
     lifecycle: Lifecycle = _LIFECYCLE
+    output_file: str = _RESULT
     # InvokeModel takes another request than StartAsyncInvoke, and does not cut: it is for queries.
     invoke_media_types: frozenset[MediaType] = frozenset()
 
@@ -307,7 +307,7 @@ def _failure(subject: str, said: Mapping[str, Any]) -> Exception:
     message = said.get("message")
     return OutputInvalidError(
         f"the model could not embed {subject}: {reason}{f', {message}' if message else ''}",
-        _REASONS.get(reason, ReasonCode.MODEL_FAILED),
+        _REASONS.get(reason, ReasonCode.OUTPUT_INCOMPLETE),
     )
 
 

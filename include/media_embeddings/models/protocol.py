@@ -90,6 +90,10 @@ class EmbeddingModel(Protocol):
         """Return the longest text that one request takes."""
 
     @property
+    def output_file(self) -> str:
+        """Return the name of the file that tells, below an invocation's prefix, that its output is there."""
+
+    @property
     def lifecycle(self) -> Lifecycle:
         """Return when it ends."""
 

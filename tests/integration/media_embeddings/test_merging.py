@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from media_embeddings import batch_outputs, file_writing
+from media_embeddings import batch_outputs, file_writing, output_folder
 from media_embeddings.listing import list_media
 from media_embeddings.merging import MergeSummary, merge_batch
 from media_embeddings.planner import Plan, PlanOptions, make_plan
@@ -132,7 +132,7 @@ def test_an_output_that_is_read_in_parts_gives_the_same_rows(pipeline: Pipeline,
     assert len(rows) * 20_000 > chunk_bytes
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(batch_outputs, "_CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(output_folder, "_CHUNK_BYTES", chunk_bytes)
         monkeypatch.setattr(file_writing, "ROW_GROUP_BYTES", 10_000)
         pipeline.run(force=True)
 
@@ -152,7 +152,7 @@ def test_an_output_that_can_not_be_read_in_parts_is_read_as_a_whole(pipeline: Pi
     pipeline.put("film.mp4", film())
     pipeline.between["wait_for_async_invoke"] = with_a_note
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(batch_outputs, "_CHUNK_BYTES", 30_000)
+        monkeypatch.setattr(output_folder, "_CHUNK_BYTES", 30_000)
         report = pipeline.run()
 
     assert report.totals[Status.EMBEDDED] == 1

@@ -4,7 +4,7 @@ import pytest
 
 from media_embeddings.planning import Status
 from tests.integration.bedrock_simulator import media_files
-from tests.integration.media_embeddings.conftest import film, picture
+from tests.integration.media_embeddings.conftest import film, picture, starts
 
 MODEL = "nova-2-multimodal-384"
 
@@ -52,7 +52,7 @@ def test_every_media_type_ends_in_the_rows_of_the_same_table(filled, simulator):
 
 @pytest.mark.parametrize(
     ("reason", "code"),
-    [("RAI_VIOLATION_INPUT_IMAGE_DEFLECTION", "content_refused"), ("RATE_LIMIT_EXCEEDED", "service_error")],
+    [("RAI_VIOLATION_INPUT_IMAGE_DEFLECTION", "content_refused"), ("RATE_LIMIT_EXCEEDED", "output_incomplete")],
 )
 def test_an_object_with_a_failed_segment_has_no_rows_and_the_models_reason(filled, simulator, reason, code):
     simulator.faults({"kind": "segment_failed", "source": "*/film.mp4", "reason": reason})
@@ -75,3 +75,22 @@ def test_a_broken_output_is_named_and_the_rest_of_the_run_lands(filled, simulato
     assert report.balanced
     assert set(filled.rows()) == {"sound.wav", "red.png", "story.txt"}
     assert filled.ledger()["film.mp4"]["reason_code"] in {"output_missing", "output_invalid"}
+
+
+def test_outputs_that_are_there_are_not_bought_again_and_a_refused_one_is(filled, simulator):
+    simulator.faults({"kind": "segment_failed", "source": "*/film.mp4", "reason": "RATE_LIMIT_EXCEEDED", "count": 1})
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    filled.between["wait_for_async_invoke"] = killed
+    with pytest.raises(KeyboardInterrupt):
+        filled.run(media_types=["image"])
+    before = starts(simulator)
+    filled.run()
+    assert starts(simulator) == before + 3
+
+    report = filled.run()
+    assert starts(simulator) == before + 4
+    assert report.totals == report.totals | {Status.EMBEDDED: 1, Status.UNCHANGED: 3}
+    assert len(filled.rows()["film.mp4"]) == 4

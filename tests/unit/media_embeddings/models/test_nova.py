@@ -258,9 +258,9 @@ def test_an_image_is_one_row_without_times(metadata):
         ("RAI_VIOLATION_INPUT_TEXT_DEFLECTION", ReasonCode.CONTENT_REFUSED),
         ("RAI_VIOLATION_INPUT_IMAGE_DEFLECTION", ReasonCode.CONTENT_REFUSED),
         ("INVALID_CONTENT", ReasonCode.CORRUPT),
-        ("RATE_LIMIT_EXCEEDED", ReasonCode.SERVICE_ERROR),
-        ("INTERNAL_SERVER_EXCEPTION", ReasonCode.SERVICE_ERROR),
-        ("SOMETHING_NEW", ReasonCode.MODEL_FAILED),
+        ("RATE_LIMIT_EXCEEDED", ReasonCode.OUTPUT_INCOMPLETE),
+        ("INTERNAL_SERVER_EXCEPTION", ReasonCode.OUTPUT_INCOMPLETE),
+        ("SOMETHING_NEW", ReasonCode.OUTPUT_INCOMPLETE),
     ],
 )
 def test_a_failed_segment_refuses_the_object_with_the_models_reason(failure, code):
