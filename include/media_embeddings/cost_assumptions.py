@@ -27,7 +27,7 @@ class CostAssumptions(BaseModel):
     """Of videos whose duration is not known: 500 kbit/s, which few are below."""
     audio_bytes_per_second: Annotated[float, Field(gt=0.0)] = 8_000.0
     """Of sound whose duration is not known: 64 kbit/s, which is that of speech."""
-    characters_per_token: Annotated[float, Field(gt=0.0)] = 2.0
+    characters_per_billed_token: Annotated[float, Field(gt=0.0)] = 2.0
     """Of texts that are billed by the token: no tokenizer is published."""
     failed_billed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     """How much of its estimate an invocation costs that Bedrock ended as failed: AWS does not say whether it bills it."""

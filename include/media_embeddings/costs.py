@@ -90,7 +90,7 @@ def cost_usd(
             by_request = None if price.text_request is None else price.text_request * text.requests
             if price.text_million_tokens is None:
                 return by_request
-            tokens = ceil(text.characters / assumptions.characters_per_token)
+            tokens = ceil(text.characters / assumptions.characters_per_billed_token)
             return (by_request or 0.0) + price.text_million_tokens * tokens / _MILLION
 
 
