@@ -19,7 +19,7 @@ import simdjson
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.output_folder import OutputFolder
-from media_embeddings.results import NotAPartError, OutputParser, SegmentRows, parse_output
+from media_embeddings.results import NotAPartError, OutputInvalidError, OutputParser, SegmentRows, parse_output
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,16 @@ def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType
     :raises OutputInvalidError: as :func:`media_embeddings.results.parse_output` does.
     :raises ObjectNotFoundError: where it is not there.
     """
-    with folder.chunks(_OUTPUT) as chunks:
-        try:
-            return parse_chunks(chunks, model, media_type)
-        except NotAPartError as error:
-            logger.info("%s/%s is read as a whole: %s", folder.uri, _OUTPUT, error)
-    with folder.whole(_OUTPUT) as document:
-        return parse_output(document, model, media_type)
+    try:
+        with folder.chunks(_OUTPUT) as chunks:
+            try:
+                return parse_chunks(chunks, model, media_type)
+            except NotAPartError as error:
+                logger.info("%s/%s is read as a whole: %s", folder.uri, _OUTPUT, error)
+        with folder.whole(_OUTPUT) as document:
+            return parse_output(document, model, media_type)
+    except OutputInvalidError as error:
+        raise OutputInvalidError(f"{_OUTPUT}: {error.reason.message}") from error
 
 
 def parse_chunks(chunks: Iterable[bytes], model: EmbeddingModel, media_type: MediaType) -> SegmentRows:

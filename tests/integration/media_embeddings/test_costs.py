@@ -46,7 +46,7 @@ def test_ledger_invocations_and_report_say_what_was_estimated_and_what_was_spent
     assert rows["video"]["media_sec"] == pytest.approx(10.0, abs=0.5)
     assert rows["video"]["actual_cost_usd"] == pytest.approx(0.1, abs=0.005)
     assert priced.ledger()["film.mp4"]["estimated_cost_usd"] == rows["video"]["estimated_cost_usd"] > 0
-    assert report.estimates.by_media_type["video"].from_size == 1
+    assert report.estimates.by_media_type["video"].from_size == 0
     assert report.spent_usd == pytest.approx({"video": rows["video"]["actual_cost_usd"], "image": 0.1})
     assert report.unsettled_usd == 0
     text = priced.storage.read(f"{priced.library.work}/runs/films/run-1/report.md").decode()
@@ -95,8 +95,8 @@ def test_what_is_left_out_stands_in_the_ledger_and_is_before_what_comes_later(pr
     [left] = [key for key, (status, _) in statuses(priced).items() if status == "deferred"]
     assert statuses(priced)[left] == ("deferred", "budget")
     assert first.notes == ()
-    assert "the budget leaves 1 objects" in first.notices[0]
-    assert "max_cost_usd_per_run" in first.notices[0]
+    [notice] = [one for one in first.notices if "the budget leaves 1 objects" in one]
+    assert "max_cost_usd_per_run" in notice
 
     priced.put("large.png", picture("blue", (800, 800)))
     priced.run()
@@ -112,8 +112,7 @@ def test_what_alone_costs_more_than_the_budget_is_named_and_holds_up_nothing(pri
 
     assert report.succeeded
     assert report.totals == report.totals | {Status.EMBEDDED: 1, Status.DEFERRED: 1}
-    [notice] = report.notices
-    assert priced.uri("film.mp4") in notice
+    assert any(priced.uri("film.mp4") in one and "budget" in one for one in report.notices)
 
 
 def test_the_budget_of_a_month_is_that_of_all_models_and_libraries_of_the_tables(priced, simulator):
@@ -140,7 +139,7 @@ def test_further_attempts_of_a_run_are_under_its_budget_too(priced, simulator):
     assert len(simulator.charges()) == before + 2
     assert report.balanced
     assert (report.retried, report.totals[Status.FAILED]) == (0, 1)
-    assert "1 objects that failed are not tried again in this run" in report.notices[0]
+    assert any("1 objects that failed are not tried again in this run" in one for one in report.notices)
     assert priced.run().totals[Status.EMBEDDED] == 1
     assert statuses(priced)["bad.png"] == ("embedded", None)
 
