@@ -17,18 +17,18 @@ libraries:
   demo:
     sources: [s3://demo-media/library/]
     region: us-east-1
-    model: marengo-2-7
+    model: marengo-3-0
     tables: s3://demo-embeddings/tables
     work: s3://demo-embeddings/work
     schedule: null
     poll_interval_seconds: 1
     deadline_hours: 0.1
-    prices: {marengo-2-7: {text_request: 2.0}}
+    prices: {marengo-3-0: {text_request: 2.0}}
     approve_above_usd: 3
   impatient:
     sources: [s3://demo-media/other/]
     region: us-east-1
-    model: marengo-2-7
+    model: marengo-3-0
     tables: s3://demo-embeddings/tables
     work: s3://demo-embeddings/work
     schedule: null
