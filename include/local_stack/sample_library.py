@@ -102,7 +102,7 @@ SAMPLE_OBJECTS: tuple[SampleObject, ...] = (
     _description("fusée.txt", "Une fusée blanche attend sur son pas de tir, avant le lever du soleil."),
     _description("寺庙.txt", "一座古老的寺庙, 屋顶是红色的。"),
     SampleObject(
-        "broken/upload that broke off.mp4", partial(clip_cut_off, "bikes.mp4", 0.4), "video", "failed", "corrupt"
+        "broken/upload that broke off.mp4", partial(clip_cut_off, "bikes.mp4", 0.4), "video", "rejected", "corrupt"
     ),
     SampleObject(
         "broken/poster, far too large.png",

@@ -44,7 +44,7 @@ def test_there_are_good_objects_of_every_media_type() -> None:
 
 def test_three_objects_are_meant_to_fail_each_for_another_reason() -> None:
     assert {(sample.outcome, sample.reason_code) for sample in SAMPLE_OBJECTS if sample.outcome != "embedded"} == {
-        ("failed", "corrupt"),
+        ("rejected", "corrupt"),
         ("rejected", "too_large"),
         ("rejected", "unsupported_media"),
     }
