@@ -147,6 +147,8 @@ class Demo:
             return False
         self._progress.line()
         self._progress.line(markdown)
+        # Without it the reader of a table asks for one where only a machine of AWS has an answer, and warns of that.
+        os.environ.setdefault("AWS_REGION", self.library.region)
         for name in self.library.models:
             self._show_table(storage, self.library.embeddings_uri_of(name))
         self._say_where(airflow)

@@ -66,8 +66,13 @@ def price_line(estimates: Estimates) -> str:
     return f"prices of {estimates.price_as_of}: {estimates.price_source}{doubt}"
 
 
-def spending_lines(spent: Mapping[str, float], unsettled_usd: float, estimates: Estimates) -> Iterable[str]:
-    """Yield what a run has spent beside what it was estimated to, by media type."""
+def spending_lines(
+    spent: Mapping[str, float], unsettled_usd: float, estimates: Estimates, earlier_usd: float = 0.0
+) -> Iterable[str]:
+    """Yield what a run has spent beside what it was estimated to, by media type.
+
+    :param earlier_usd: what it has spent beside that, which the month has as well.
+    """
     yield table_row("media type", "estimated USD", "spent USD")
     yield "|---|---|---|"
     by_type = estimates.by_media_type
@@ -80,4 +85,5 @@ def spending_lines(spent: Mapping[str, float], unsettled_usd: float, estimates: 
     if unsettled_usd:
         yield f"- {dollars(unsettled_usd)} USD of that are estimates: their invocations have not ended yet"
     if estimates.month is not None:
-        yield f"- spent in {estimates.month} (UTC) with this run: {dollars(estimates.month_usd + spent_usd)} USD"
+        month_usd = estimates.month_usd + earlier_usd + spent_usd
+        yield f"- spent in {estimates.month} (UTC) with this run: {dollars(month_usd)} USD"

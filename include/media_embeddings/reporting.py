@@ -450,15 +450,21 @@ def as_markdown(report: Report) -> str:
         lines += [f"{run}. {_headline(report)}", "", *_problem_lines(report), *_model_lines(report, "##")]
     else:
         lines += [f"{run}.", "", *_problem_lines(report), *_crossing_lines(report)]
+        earlier_usd = 0.0
         for one in report.models:
-            lines += [f"## {one.model}", "", _headline(one), "", *_model_lines(one, "###")]
+            lines += [f"## {one.model}", "", _headline(one), "", *_model_lines(one, "###", earlier_usd)]
+            earlier_usd += sum(one.spent_usd.values())
     return "\n".join(lines)
 
 
-def _model_lines(report: Report, heading: str) -> Iterable[str]:
+def _model_lines(report: Report, heading: str, earlier_usd: float = 0.0) -> Iterable[str]:
+    """Yield the books of a model.
+
+    :param earlier_usd: what the run has spent on the models before it.
+    """
     yield from _books(report)
     yield ""
-    yield from _cost_lines(report, heading)
+    yield from _cost_lines(report, heading, earlier_usd)
     yield (
         f"listed {report.listed} + gone {report.gone} = "
         + " + ".join(f"{status} {report.totals[status]}" for status in Status)
@@ -505,13 +511,13 @@ def _problem_lines(report: Report) -> Iterable[str]:
         yield ""
 
 
-def _cost_lines(report: Report, heading: str) -> Iterable[str]:
+def _cost_lines(report: Report, heading: str, earlier_usd: float) -> Iterable[str]:
     if report.estimates.by_media_type or report.spent_usd:
         yield f"{heading} Cost"
         yield ""
         yield from estimate_lines(report.estimates)
         yield ""
-        yield from spending_lines(report.spent_usd, report.unsettled_usd, report.estimates)
+        yield from spending_lines(report.spent_usd, report.unsettled_usd, report.estimates, earlier_usd)
         yield ""
 
 
