@@ -102,7 +102,7 @@ def test_above_the_amount_a_person_is_shown_the_estimate_and_a_no_submits_nothin
     assert rejected.report["reasons"] == {"deferred": {"not_approved": 2}}
     assert rejected.report["balanced"]
     assert "rejected the estimated cost of 4.00 USD" in rejected.report["notices"][0]
-    assert rejected.states("embed.start_async_invoke") == ["skipped"]
+    assert rejected.states("embed.start_async_invoke") == rejected.states("invoke.invoke_model") == ["skipped"]
 
 
 def test_cleared_it_asks_again_and_a_yes_embeds(project):
