@@ -4,9 +4,20 @@ import pytest
 
 from media_embeddings.cost_assumptions import CostAssumptions, missing_unit, units, with_overrides
 from media_embeddings.cost_tables import estimate_lines
-from media_embeddings.costs import Duration, Estimates, Estimator, Rate, TextAmount, cost_usd, duration
-from media_embeddings.media import MediaFacts, MediaObject, MediaType
+from media_embeddings.costs import (
+    Duration,
+    Estimates,
+    Estimator,
+    Rate,
+    TextAmount,
+    TypeEstimate,
+    cost_usd,
+    duration,
+    text_amount,
+)
+from media_embeddings.media import MediaFacts, MediaObject, MediaType, Processing
 from media_embeddings.models.prices import Price, PriceList
+from media_embeddings.parts import Part
 from media_embeddings.planning import PlannedObject
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -116,3 +127,30 @@ def test_the_table_shows_dollars_with_date_and_source_and_what_they_rest_on():
     assert "hours of video: by the setting cost_assumptions" in text
     assert "spent in 2026-11 (UTC) before this run: 3.00 USD" in text
     assert Estimates.from_dict(None) == Estimates()
+
+
+def test_what_remains_is_taken_to_cost_as_much_as_what_was_planned_and_left_out():
+    estimates = Estimates(
+        {
+            "video": TypeEstimate(objects=3, usd=2.0, paid_for=1, left_out=2, left_out_usd=4.0),
+            "text": TypeEstimate(objects=1, unpriced=1),
+        }
+    )
+    assert estimates.usd_of(10) == pytest.approx(15.0)
+    assert Estimates().usd_of(10) is None
+
+
+def test_of_a_text_only_the_parts_are_to_be_sent_whose_output_is_not_there():
+    media = MediaObject("b", "a.txt", "e1", 100, datetime(2026, 11, 1, tzinfo=UTC), MediaType.TEXT)
+    there = Part("r1", 0, 40, finished_output_uri="s3://b/o")
+    planned = PlannedObject(media, "k", "r", 1, "{}", parts=(there, Part("r2", 35, 70), Part("r3", 65, 100)))
+    assert text_amount(planned) == TextAmount(2, 70)
+    assert text_amount(PlannedObject(media, "k", "r", 1, "{}")) is None
+
+
+def test_what_goes_through_invoke_model_takes_no_time_of_the_window():
+    media = MediaObject("b", "a.png", "e1", 100, datetime(2026, 11, 1, tzinfo=UTC), MediaType.IMAGE)
+    estimator = Estimator(Price(image=0.1), CostAssumptions(seconds_per_job=30))
+    sent = PlannedObject(media, "k", "r", 1, "{}", processing=Processing.SYNC)
+    assert estimator.summary([sent], [], 20)["image"].hours == 0
+    assert estimator.summary([PlannedObject(media, "k", "r", 1, "{}")], [], 20)["image"].hours > 0
