@@ -233,6 +233,7 @@ def crossed(stack):
         sources=["s3://crossed-media/library/"],
         region="us-east-1",
         model="marengo-2-7",
+        model_lifecycle="warn",
         tables="s3://crossed-vectors/tables",
         work="s3://crossed-vectors/work",
         list_lag_seconds=1.0,
