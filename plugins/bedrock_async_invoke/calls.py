@@ -34,8 +34,7 @@ class Calls(Generic[Result]):
     def begin(self, call: Callable[[], Result]) -> None:
         """Begin a call."""
         if self._at_once > 1:
-            self._pool = self._pool or ThreadPoolExecutor(self._at_once, thread_name_prefix="start")
-            self._under_way.append(self._pool.submit(call))
+            self._under_way.append(self.aside(call))
             return
         future: Future[Result] = Future()
         try:
