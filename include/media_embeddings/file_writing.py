@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import ceil
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem, PyFileSystem
 
-from media_embeddings.table_layout import FILE_BYTES, ROW_GROUP_BYTES, Layout, now, rows_within
+from media_embeddings.table_layout import FILE_BYTES, ROW_GROUP_BYTES, Layout, now
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class FileWriter:
         if rows.num_rows == 0:
             return
         rows = rows.select(self._layout.stored.names).cast(self._layout.stored)
-        self._writer.write_table(rows, row_group_size=rows_within(rows, ROW_GROUP_BYTES))
+        # Of like size, so that what is a little more than a row group leaves no crumb behind.
+        groups = max(1, round(rows.nbytes / ROW_GROUP_BYTES))
+        self._writer.write_table(rows, row_group_size=ceil(rows.num_rows / groups))
         for name in self._layout.sort:
             bound = pc.min_max(rows[name]).as_py()
             self._least[name] = min(self._least.get(name, bound["min"]), bound["min"])

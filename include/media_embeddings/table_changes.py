@@ -208,15 +208,17 @@ class Change:
     def _rests_written(self, holding: Sequence[File]) -> list[AddAction]:
         """Return what is to be added for the other rows of the files that go."""
         unwritten = [file for file in holding if file.path not in self._rests]
+        # One alone would leave a core idle.
+        side_by_side = len(unwritten) == 1
         with ThreadPoolExecutor(_PARALLEL_REWRITES) as pool:
-            rests = pool.map(self._rest_written, unwritten)
+            rests = pool.map(lambda file: self._rest_written(file, side_by_side=side_by_side), unwritten)
             self._rests |= dict(zip([file.path for file in unwritten], rests, strict=True))
         return [add for file in holding for add in self._rests[file.path]]
 
-    def _rest_written(self, file: File) -> list[AddAction]:
+    def _rest_written(self, file: File, *, side_by_side: bool) -> list[AddAction]:
         if self._held[file.path].num_rows == file.rows:
             return []
-        return self._files.write_rest(file, but(file.uris_within(self._uris)))
+        return self._files.write_rest(file, but(file.uris_within(self._uris)), side_by_side=side_by_side)
 
 
 def among(uris: Sequence[str]) -> Callable[[pa.Table], pa.Array]:

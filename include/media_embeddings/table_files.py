@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from media_embeddings.schemas import columns_of
 from media_embeddings.table_layout import FILE_BYTES, Layout, rows_within
 
 _LEAST_ROWS_A_SLICE = 8
+# A full file is cut in two, its halves are not, so that replacing again and again makes no ever smaller files.
+_LEAST_HALF_BYTES = FILE_BYTES * 3 // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,12 @@ class Files:
         columns: Sequence[str],
         condition: Callable[[pa.Table], pa.Array] | None = None,
         since: tuple[str, datetime] | None = None,
+        among: range | None = None,
     ) -> Iterator[pa.Table]:
         """Yield what :meth:`read` returns, a row group at a time.
 
         :param since: a column and a time: row groups all of whose times are before it are left out.
+        :param among: the numbers of the row groups to read; all without it.
         """
         with (
             self._filesystem.open_input_file(file.path) as source,
@@ -104,7 +109,7 @@ class Files:
         ):
             stored = set(parquet.schema_arrow.names)
             names = [name for name in {*columns, "media_uri"} if name in stored]
-            for group in range(parquet.num_row_groups):
+            for group in range(parquet.num_row_groups) if among is None else among:
                 if since is not None and _is_before(parquet.metadata.row_group(group), *since):
                     continue
                 rows = parquet.read_row_group(group, columns=names, use_threads=False)
@@ -168,12 +173,24 @@ class Files:
             for part in _parts(_sorted(partition.select(self.layout.stored.names), self.layout.sort))
         ]
 
-    def write_rest(self, file: File, condition: Callable[[pa.Table], pa.Array]) -> list[AddAction]:
+    def write_rest(
+        self, file: File, condition: Callable[[pa.Table], pa.Array], *, side_by_side: bool = False
+    ) -> list[AddAction]:
         """Write the rows of a file for which a condition holds into another one, a row group in memory at a time.
 
         Returns what a commit has to add: nothing where there are no such rows.
+
+        :param side_by_side: write a large file as two halves at once, each into a file of its own.
         """
-        groups = ahead(self.read_groups(file, self.layout.schema.names, condition))
+        parts = _halves(self.metadata(file)) if side_by_side else [None]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            written = list(pool.map(lambda part: self._part_written(file, condition, part), parts))
+        return [add for adds in written for add in adds]
+
+    def _part_written(
+        self, file: File, condition: Callable[[pa.Table], pa.Array], among: range | None
+    ) -> list[AddAction]:
+        groups = ahead(self.read_groups(file, self.layout.schema.names, condition, among=among))
         with closing(groups):
             parts = (part for part in groups if part.num_rows)
             first = next(parts, None)
@@ -194,14 +211,38 @@ class Files:
         return file.close()
 
 
-def _is_before(group: pq.RowGroupMetaData, column: str, time: datetime) -> bool:
-    """Return whether all times of a column are before one, as far as its statistics say."""
+def _halves(metadata: pq.FileMetaData) -> list[range | None]:
+    """Cut the row groups of a large file into two ranges without a common object, as even as can be; else the whole file."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = [group.total_byte_size for group in groups]
+    cuts = [
+        (min(sum(sizes[:at]), sum(sizes[at:])), at)
+        for at in range(1, len(groups))
+        if _are_apart(groups[at - 1], groups[at])
+    ]
+    smaller, cut = max(cuts, default=(0, 0))
+    return [range(cut), range(cut, len(groups))] if smaller >= _LEAST_HALF_BYTES else [None]
+
+
+def _are_apart(group: pq.RowGroupMetaData, following: pq.RowGroupMetaData) -> bool:
+    """Return whether all objects of a row group come before those of another, as far as the statistics say."""
+    last, first = _statistics(group, "media_uri"), _statistics(following, "media_uri")
+    return last is not None and first is not None and bool(last.max < first.min)
+
+
+def _statistics(group: pq.RowGroupMetaData, column: str) -> pq.Statistics | None:
+    """Return the statistics of a column; None where there are none."""
     for number in range(group.num_columns):
         chunk = group.column(number)
-        if chunk.path_in_schema == column:
-            known = chunk.is_stats_set and chunk.statistics.has_min_max
-            return known and bool(chunk.statistics.max < time)
-    return False
+        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_min_max:
+            return chunk.statistics
+    return None
+
+
+def _is_before(group: pq.RowGroupMetaData, column: str, time: datetime) -> bool:
+    """Return whether all times of a column are before one, as far as its statistics say."""
+    known = _statistics(group, column)
+    return known is not None and bool(known.max < time)
 
 
 def _where(rows: pa.Table, condition: pa.Array | pa.ChunkedArray) -> pa.Table:

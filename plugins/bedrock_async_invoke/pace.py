@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp
 
-LEAST_SECONDS = 0.37
+LEAST_SECONDS = 0.33
 # After so many ends an earlier one counts a third.
 _REMEMBERED_ENDS = 20
 # While none has ended, the wait grows with the time that has passed.

@@ -128,7 +128,7 @@ async def test_a_failure_is_an_event_with_its_message(clients, quick):
 async def test_an_event_is_small_however_many_invocations_there_are(clients, quick):
     clients.put_requests(*[request(number) for number in range(200)])
     events = [
-        await event_of(BedrockStartAsyncInvokeTrigger(**START)),
+        await event_of(BedrockStartAsyncInvokeTrigger(**{**START, "max_in_flight": 200})),
         await event_of(BedrockAsyncInvokeTrigger(**WAIT)),
     ]
     assert events[1]["completed"] == 200

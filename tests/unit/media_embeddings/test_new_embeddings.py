@@ -109,7 +109,7 @@ def test_of_a_file_whose_objects_are_all_replaced_no_vector_is_read(tables, monk
         return original(self, file, columns, condition)
 
     monkeypatch.setattr(Files, "read", observed)
-    monkeypatch.setattr(Files, "write_rest", lambda *_: pytest.fail("there is no rest"))
+    monkeypatch.setattr(Files, "write_rest", lambda *_, **__: pytest.fail("there is no rest"))
     made = stream(tables, {"s3://b/a": 1, "s3://b/b": 1, "s3://b/c": 1}, "2", tag="e2")
 
     assert (made.replaced, read) == (2, [["media_uri"]])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from media_embeddings import file_writing
+from media_embeddings import file_writing, table_files
 from media_embeddings.table_changes import among, but
 from media_embeddings.table_files import File, Files
 from tests.unit.media_embeddings.test_file_writing import LAYOUT, rows
@@ -45,6 +45,30 @@ def test_a_file_is_parted_by_a_condition_into_what_is_read_and_the_rest(written,
         assert pq.ParquetFile(folder / add.path).read().equals(pa.concat_tables(left).select(LAYOUT.stored.names))
     else:
         assert rest == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, 45)))
+def test_the_rest_of_a_large_file_is_written_as_two_files_without_a_common_object(written, numbers):
+    folder, files, file = written
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_files, "_LEAST_HALF_BYTES", 1)
+        rest = files.write_rest(file, but(uris(numbers)), side_by_side=True)
+
+    parts = [pq.ParquetFile(folder / add.path).read() for add in rest]
+    left = [rows(number, 1 + number % 4).select(LAYOUT.stored.names) for number in range(40) if number not in numbers]
+    assert pa.concat_tables([LAYOUT.stored.empty_table(), *parts]) == pa.concat_tables(
+        [LAYOUT.stored.empty_table(), *left]
+    )
+    objects = [set(part["media_uri"].to_pylist()) for part in parts]
+    # Of a half that is replaced as a whole nothing is left.
+    assert len(objects) == 2 or len(numbers) >= 10
+    assert len(objects) < 2 or objects[0].isdisjoint(objects[1])
+
+
+def test_a_file_that_is_not_large_stays_one(written):
+    _, files, file = written
+    assert len(files.write_rest(file, but(uris([3])), side_by_side=True)) == 1
 
 
 @pytest.mark.parametrize("most_rows", [1, 7, 10_000])
