@@ -331,6 +331,7 @@ def _invoke_model(library: Library, part: _Part, manifest_uri: str) -> BedrockIn
         model_id=f"{{{{ invoke_model_id({part.model}) }}}}",
         manifest_uri=manifest_uri,
         max_concurrent_invokes=library.max_concurrent_invokes,
+        call_timeout=library.invoke_timeout_seconds,
         intents_uri=library.intents_uri,
         deadline=timedelta(hours=library.deadline_hours),
         list_lag_seconds=library.list_lag_seconds,

@@ -134,7 +134,7 @@ class Demo:
         return f" | Bedrock: {shown}" if shown else ""
 
     def _storage(self) -> Storage:
-        return Storage.of_session(self.stack.seaweedfs.session(), self.stack.seaweedfs.client())
+        return Storage.of_session(self.stack.seaweedfs.session, self.stack.seaweedfs.client())
 
     def _show_outcome(self, airflow: LocalAirflow, run: DagRun) -> bool:
         folder = RunFolder(self.library.work, self.library.name, run.run_id)

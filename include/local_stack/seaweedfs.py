@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -117,14 +118,15 @@ class SeaweedFS:
 
     def client(self) -> S3Client:
         """Return an S3 client for this server; it ignores proxies and the user's own AWS configuration."""
-        return self.session().client(
+        return self.session.client(
             "s3",
             endpoint_url=self.endpoint_url,
             config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"total_max_attempts": 3}),
         )
 
+    @cached_property
     def session(self) -> boto3.session.Session:
-        """Return a session with this server's credentials."""
+        """A session with this server's credentials; its later clients are made faster than the first one."""
         return boto3.session.Session(
             aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name=self.region
         )

@@ -147,6 +147,8 @@ class Library(BaseModel):
     """How images reach InvokeModel; jobs always read them from S3."""
     max_concurrent_invokes: Annotated[int, Field(ge=1, le=500)] = 20
     """The most InvokeModel calls under way at once, in each batch."""
+    invoke_timeout_seconds: Annotated[float, Field(ge=1.0, le=900.0)] = 90.0
+    """How long an InvokeModel call may take; who finds the intent of a process that is gone waits a little over twice that."""
     max_in_flight: Annotated[int, Field(ge=1, le=1000)] = 20
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     retries_in_run: Annotated[int, Field(ge=0, le=3)] = 1

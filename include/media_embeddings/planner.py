@@ -181,35 +181,8 @@ def make_plan(
     model = _model(library, options)
     warnings = check_models(library, [model.name], today)
     tables = Tables(library.tables, storage.table_options)
-    purpose = Purpose(
-        tables=library.tables,
-        model=model,
-        parameters={
-            media_type: canonical_parameters(library.parameters(media_type, model))
-            for media_type in library.media_types
-            if media_type in model.media_types
-        },
-        table_parameters=_table_parameters(library, model),
-        run_id=run_id,
-        force=options.force and before is None,
-        limit=options.limit if options.limit is None or before is None else max(0, options.limit - before.planned),
-        dry_run=options.dry_run,
-        max_attempts=library.max_attempts,
-        retry_failed=options.retry_failed,
-        release=tuple(options.release),
-        reads_headers=library.read_headers,
-        rejects_unconfirmed=library.unconfirmed_limits is UnconfirmedLimits.REJECT,
-    )
-    policy = DeletionPolicy(
-        # What the plan before has deleted is counted as such; to decide again, by the shares of another ledger, could delete
-        # what it has refused to.
-        mode=library.deletions if before is None else DeletionMode.OFF,
-        max_deleted_share=library.max_deleted_share,
-        run_id=run_id,
-        listed_at=listing.listed_at,
-        now=datetime.now(UTC),
-        dry_run=options.dry_run,
-    )
+    purpose = _purpose(library, model, run_id, options, before)
+    policy = _deletion_policy(library, run_id, listing, options, before)
     complete_below = () if listing.filtered else library.sources
     with tempfile.TemporaryDirectory() as directory:
         listed, known = Path(directory) / "listing.parquet", Path(directory) / "ledger.parquet"
@@ -269,6 +242,45 @@ def _model(library: Library, options: PlanOptions) -> EmbeddingModel:
             f"{library.name}; it has in {', '.join(library.regions_of(model))}"
         )
     return model
+
+
+def _purpose(
+    library: Library, model: EmbeddingModel, run_id: str, options: PlanOptions, before: Plan | None
+) -> Purpose:
+    return Purpose(
+        tables=library.tables,
+        model=model,
+        parameters={
+            media_type: canonical_parameters(library.parameters(media_type, model))
+            for media_type in library.media_types
+            if media_type in model.media_types
+        },
+        table_parameters=_table_parameters(library, model),
+        run_id=run_id,
+        force=options.force and before is None,
+        limit=options.limit if options.limit is None or before is None else max(0, options.limit - before.planned),
+        dry_run=options.dry_run,
+        max_attempts=library.max_attempts,
+        retry_failed=options.retry_failed,
+        release=tuple(options.release),
+        reads_headers=library.read_headers,
+        rejects_unconfirmed=library.unconfirmed_limits is UnconfirmedLimits.REJECT,
+    )
+
+
+def _deletion_policy(
+    library: Library, run_id: str, listing: Listing, options: PlanOptions, before: Plan | None
+) -> DeletionPolicy:
+    return DeletionPolicy(
+        # What the plan before has deleted is counted as such; to decide again, by the shares of another ledger, could delete
+        # what it has refused to.
+        mode=library.deletions if before is None else DeletionMode.OFF,
+        max_deleted_share=library.max_deleted_share,
+        run_id=run_id,
+        listed_at=listing.listed_at,
+        now=datetime.now(UTC),
+        dry_run=options.dry_run,
+    )
 
 
 def _most_batches(library: Library, model: EmbeddingModel, before: Plan | None) -> int:

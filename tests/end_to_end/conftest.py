@@ -31,6 +31,7 @@ libraries:
     max_in_flight: 10
     poll_interval_seconds: 1
     deadline_hours: 0.1
+    invoke_timeout_seconds: 10
     tags: [demo]
   broken:
     sources: [s3://demo-media/broken/]
@@ -54,7 +55,7 @@ import importlib.util, json, os, pathlib, sys
 answer = {"command": sys.orig_argv, "found": importlib.util.find_spec("media_embeddings") is not None}
 (pathlib.Path(__file__).parent / f"{os.getpid()}.json").write_text(json.dumps(answer))
 """
-CONFIGURATION_LINE_OF_BROKEN = 22
+CONFIGURATION_LINE_OF_BROKEN = 23
 MODEL, NEXT_MODEL = "marengo-2-7", "marengo-3-0"
 EMBEDDINGS = f"s3://demo-embeddings/tables/embeddings/{MODEL}"
 NEXT_EMBEDDINGS = f"s3://demo-embeddings/tables/embeddings/{NEXT_MODEL}"

@@ -14,6 +14,8 @@ from bedrock_simulator.admin import SimulatorAdmin
 from local_stack.processes import BackgroundProcess, wait_until
 
 INCLUDE = Path(__file__).parents[3] / "include"
+# The models of the services are read once for each session, which takes longer than a test.
+SESSION = boto3.session.Session()
 
 
 class Server:
@@ -54,7 +56,7 @@ class Server:
 
     def client(self, region: str | None = None, **config: object):
         config.setdefault("retries", {"total_max_attempts": 1})
-        return boto3.session.Session().client(
+        return SESSION.client(
             "bedrock-runtime",
             endpoint_url=self.url,
             region_name=region or self.region,

@@ -175,8 +175,14 @@ class Pipeline:
         return {row["media_uri"].removeprefix(self.uri("")): row for row in rows}
 
 
+@pytest.fixture(scope="session")
+def session(stack) -> boto3.Session:
+    """Give one session for all tests: a first client takes a tenth of a second to make."""
+    return boto3.Session()
+
+
 @pytest.fixture
-def pipeline(stack, simulator) -> Pipeline:
+def pipeline(stack, simulator, session) -> Pipeline:
     name = uuid.uuid4().hex[:12]
     stack.seaweedfs.create_buckets(f"media-{name}", f"vectors-{name}")
     library = Library(
@@ -195,7 +201,7 @@ def pipeline(stack, simulator) -> Pipeline:
         # What fails is looked at as it stands; the tests of retries ask for them.
         retries_in_run=0,
     )
-    return Pipeline(library, Storage.of_session(boto3.Session()))
+    return Pipeline(library, Storage.of_session(session))
 
 
 def starts(simulator) -> int:

@@ -221,6 +221,7 @@ def test_what_is_sent_at_once_names_the_profile_of_the_region_and_shares_the_int
 
     assert dag.get_template_env().from_string(arguments["model_id"]).render(context) == profile
     assert arguments["intents_uri"].endswith("/tables/intents")
+    assert arguments["call_timeout"] == 90.0
 
 
 def test_only_a_library_that_may_have_such_batches_has_tasks_for_them(parse, tmp_path):
