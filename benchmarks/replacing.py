@@ -37,6 +37,7 @@ from media_embeddings.schemas import EMBEDDINGS_PARTITIONS, embeddings_schema
 from media_embeddings.storage import Storage
 from media_embeddings.table_files import Files
 from media_embeddings.table_layout import Layout, now
+from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 
 MODEL = model_named("marengo-3-0")
@@ -112,7 +113,7 @@ def build(storage: Storage, objects: int) -> int:
 
 
 def opened(storage: Storage) -> tuple[DeltaTable, Files]:
-    uri, options = tables(storage).embeddings_uri(MODEL.name), dict(storage.table_options)
+    uri, options = tables(storage).embeddings_uri(MODEL.name), current(storage.table_options)
     layout = Layout(SCHEMA, EMBEDDINGS_PARTITIONS, ("media_uri", "segment_index"))
     return DeltaTable(uri, storage_options=options), Files(uri, options, layout)
 

@@ -35,6 +35,7 @@ from media_embeddings.search.access import Access
 from media_embeddings.search.queries import VectorQuery
 from media_embeddings.search.searching import search
 from media_embeddings.storage import Storage
+from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 
 MODEL = model_named("marengo-3-0")
@@ -129,7 +130,7 @@ def by_pandas(storage: Storage) -> Rows:
     """Search as a notebook would."""
     from deltalake import DeltaTable
 
-    frame = DeltaTable(LIBRARY.embeddings_uri, storage_options=dict(storage.table_options)).to_pandas()
+    frame = DeltaTable(LIBRARY.embeddings_uri, storage_options=current(storage.table_options)).to_pandas()
     vectors = np.stack(frame["embedding"].to_numpy())
     return _sorted(vectors, frame["media_uri"].to_numpy(), frame["segment_index"].to_numpy())
 
@@ -138,7 +139,7 @@ def by_pyarrow(storage: Storage) -> Rows:
     """Search as a notebook would that knows of Arrow, and which columns it needs."""
     from deltalake import DeltaTable
 
-    table = DeltaTable(LIBRARY.embeddings_uri, storage_options=dict(storage.table_options)).to_pyarrow_table(
+    table = DeltaTable(LIBRARY.embeddings_uri, storage_options=current(storage.table_options)).to_pyarrow_table(
         columns=["embedding", "media_uri", "segment_index"]
     )
     vectors = np.concatenate([chunk.flatten().to_numpy() for chunk in table["embedding"].chunks])
@@ -156,7 +157,7 @@ def bare_reading(storage: Storage) -> int:
     """Read every file of the table and throw it away; return how many bytes that were."""
     from deltalake import DeltaTable
 
-    uris = DeltaTable(LIBRARY.embeddings_uri, storage_options=dict(storage.table_options)).file_uris()
+    uris = DeltaTable(LIBRARY.embeddings_uri, storage_options=current(storage.table_options)).file_uris()
     with ThreadPoolExecutor(THREADS) as pool:
         return sum(pool.map(lambda uri: len(storage.read(uri)), uris))
 

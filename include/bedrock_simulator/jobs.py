@@ -7,6 +7,7 @@ import secrets
 import string
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from .faults import Fault
@@ -38,6 +39,8 @@ def arn_parts(arn: str) -> tuple[str, str, str] | None:
     return (match[1], match[2], match[3]) if match else None
 
 
+# A list shows the same jobs again and again: this was a sixth of the simulator's work with a thousand in progress.
+@lru_cache(maxsize=10_000)
 def iso_time(milliseconds: int) -> str:
     """Return a moment as ISO-8601 in UTC with milliseconds."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -27,6 +27,7 @@ from media_embeddings.configuration import DEFAULT_PATH, load_configuration
 from media_embeddings.library import Library
 from media_embeddings.run_folder import RunFolder
 from media_embeddings.storage import ObjectNotFoundError, Storage, split_uri
+from media_embeddings.table_options import current
 
 if TYPE_CHECKING:
     import pandas
@@ -158,11 +159,13 @@ class Demo:
         return run.state == "success" and report["balanced"] is True
 
     def _show_table(self, storage: Storage, uri: str) -> None:
-        if not DeltaTable.is_deltatable(uri, dict(storage.table_options)):
+        if not DeltaTable.is_deltatable(uri, current(storage.table_options)):
             self._progress.line(f"There is no table {uri} yet: nothing was embedded.")
             return
         columns = ["media_uri", "start_sec", "end_sec", "embedding_option", "embedding"]
-        rows: pandas.DataFrame = DeltaTable(uri, storage_options=dict(storage.table_options)).to_pandas(columns=columns)
+        rows: pandas.DataFrame = DeltaTable(uri, storage_options=current(storage.table_options)).to_pandas(
+            columns=columns
+        )
         self._progress.line(
             f"The table {uri} has {len(rows)} rows of {rows['media_uri'].nunique()} objects. Some of them:"
         )

@@ -173,6 +173,9 @@ class BatchOutputs:
                 return None
             message = f"invocation {ended.invocation_arn} is Completed, but there is no {error}"
             raise _UnusableError(ReasonCode.OUTPUT_MISSING, message) from error
+        except ObjectUnreadableError as error:
+            # It stays, and is taken as soon as it can be read: nothing is bought for it.
+            raise _UnusableError(ReasonCode.ACCESS_DENIED, str(error)) from error
         except OutputInvalidError as error:
             raise _UnusableError(error.reason.code, f"{ended.output_uri}: {error.reason.message}") from error
 

@@ -137,9 +137,11 @@ class RollingWriter:
     done in a thread: :meth:`add` waits only while the row group before is still being encoded.
 
     As a context manager it gives up what is unfinished when it is left.
+
+    :param filesystem: returns the file system, asked for with every file.
     """
 
-    def __init__(self, filesystem: FileSystem, layout: Layout) -> None:
+    def __init__(self, filesystem: Callable[[], FileSystem], layout: Layout) -> None:
         self._filesystem, self._layout = filesystem, layout
         self._encoder = ThreadPoolExecutor(1)
         self._encoding: Future[None] | None = None
@@ -185,7 +187,7 @@ class RollingWriter:
         def write() -> None:
             if rolling.file is None:
                 rolling.file = FileWriter(
-                    self._filesystem, self._layout, dict(zip(self._layout.partitions, values, strict=True))
+                    self._filesystem(), self._layout, dict(zip(self._layout.partitions, values, strict=True))
                 )
             rolling.file.write(rows)
 

@@ -32,7 +32,6 @@ class NewEmbeddings:
     ) -> None:
         self._model_name, self._dimension = model_name, dimension
         self._make_table, self._make_files = table, files
-        self._table: DeltaTable | None = None
         self._files: Files | None = None
         self._writer: RollingWriter | None = None
         self._segments: dict[str, int] = {}
@@ -52,7 +51,7 @@ class NewEmbeddings:
         if uri in self._segments or len(pc.unique(rows["segment_index"])) != rows.num_rows:
             raise ValueError(f"rows have the media_uri and segment_index of another: {uri}")
         if self._writer is None:
-            self._table = self._make_table()
+            self._make_table()
             self._files = self._make_files()
             self._writer = self._files.rolling()
         self._writer.add(rows)
@@ -81,11 +80,10 @@ class NewEmbeddings:
         """
         if not self._segments:
             return None
-        assert self._table is not None  # noqa: S101 - something was added
-        assert self._files is not None  # noqa: S101
+        assert self._files is not None  # noqa: S101 - something was added
         new = WrittenFiles(self._finished(), sum(self._segments.values()))
-        self._table.update_incremental()
-        return Change(self._files, new, sorted(self._segments)).commit(self._table, commit_ids)
+        # Opened anew: the credentials of before may have ended while the rows came.
+        return Change(self._files, new, sorted(self._segments)).commit(self._make_table(), commit_ids)
 
     def __enter__(self) -> Self:
         return self

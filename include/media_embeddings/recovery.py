@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
 from media_embeddings.identity import request_id
 from media_embeddings.models import model_named
 from media_embeddings.parts import CutText
@@ -80,15 +78,17 @@ def _is_forced(planned: PlannedObject) -> bool:
 def _recovered(tables: Tables, model_name: str, planned: Sequence[PlannedObject]) -> Mapping[str, RecoveredObject]:
     by_key = {one.embedding_key: one for one in planned}
     columns = ("media_uri", "embedding_key", "request_id", "invocation_arn", "version_id", "end_sec")
-    rows = tables.read_embeddings(model_name, sorted(one.media.uri for one in planned), columns)
+    # After a change of parameters all objects have rows, and none under these keys: they are told apart while they are read.
+    in_order = sorted(planned, key=lambda one: one.media.uri)
+    uris, keys = [one.media.uri for one in in_order], [one.embedding_key for one in in_order]
+    rows = tables.read_embeddings(model_name, uris, columns, keys)
     if rows.num_rows == 0:
         return {}
-    wanted = pa.table({"embedding_key": pa.array(list(by_key), pa.string())})
-    with database(segments=rows, wanted=wanted) as connection:
+    with database(segments=rows) as connection:
         found = connection.execute(
             """SELECT embedding_key, CASE WHEN count(DISTINCT request_id) = 1 THEN any_value(request_id) END,
                       any_value(invocation_arn), any_value(version_id), count(*), max(end_sec)
-               FROM segments SEMI JOIN wanted USING (embedding_key) GROUP BY ALL"""
+               FROM segments GROUP BY ALL"""
         ).fetchall()
     # Rows of several requests are those of parts; the ledger names the attempt at the whole.
     return {key: RecoveredObject(by_key[key], name or by_key[key].request_id, *values) for key, name, *values in found}

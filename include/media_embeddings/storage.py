@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
+
+from media_embeddings.table_options import TableOptions
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -97,13 +100,13 @@ class Storage:
 
     client: S3Client
     # Holds credentials, so it must not reach a log by way of a representation.
-    table_options: Mapping[str, str] = field(repr=False)
+    table_options: TableOptions = field(repr=False)
 
     @classmethod
     def of_session(cls, session: Session, client: S3Client | None = None) -> Self:
         """Return the storage that a boto3 session reaches, through ``client`` where one was already made."""
         client = client or session.client("s3")
-        return cls(client=client, table_options=_table_options(session, client))
+        return cls(client=client, table_options=partial(_table_options, session, client))
 
     def read(self, uri: str, *, etag: str | None = None) -> bytes:
         """Return the content of an object, only if it still has ``etag`` where one is given."""

@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
+from pyarrow.fs import FileSystem
 
 from media_embeddings.file_writing import FileWriter, RollingWriter, file_system
 from media_embeddings.in_order import ahead
 from media_embeddings.schemas import columns_of
 from media_embeddings.table_layout import FILE_BYTES, Layout, rows_within
+from media_embeddings.table_options import TableOptions, current
 
 _LEAST_ROWS_A_SLICE = 8
 # A full file is cut in two, its halves are not, so that replacing again and again makes no ever smaller files.
@@ -62,9 +64,17 @@ class Files:
     exits, which aborts the process (https://github.com/apache/arrow/issues/34314; measured in one of five exits).
     """
 
-    def __init__(self, uri: str, options: dict[str, str], layout: Layout) -> None:
+    def __init__(self, uri: str, options: TableOptions, layout: Layout) -> None:
         self.layout = layout
-        self._filesystem = file_system(uri, options)
+        self._uri, self._options = uri, options
+        self._made: tuple[dict[str, str], FileSystem] | None = None
+
+    @property
+    def _filesystem(self) -> FileSystem:
+        options = current(self._options)
+        if self._made is None or self._made[0] != options:
+            self._made = options, file_system(self._uri, options)
+        return self._made[1]
 
     def of(self, table: DeltaTable) -> Iterator[File]:
         """Yield the files that make up the table at its version."""
@@ -198,7 +208,7 @@ class Files:
 
     def rolling(self) -> RollingWriter:
         """Return a writer of new files for rows that come in order."""
-        return RollingWriter(self._filesystem, self.layout)
+        return RollingWriter(lambda: self._filesystem, self.layout)
 
     def _written(self, parts: Iterable[pa.Table], values: dict[str, str]) -> AddAction:
         file = FileWriter(self._filesystem, self.layout, values)

@@ -5,6 +5,7 @@ How a change is made, and what it promises, is said in :mod:`media_embeddings.ta
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -32,6 +33,7 @@ from media_embeddings.storage import join_uri
 from media_embeddings.table_changes import Change, Commit, RowsToWrite, TableBusyError, among
 from media_embeddings.table_files import File, Files
 from media_embeddings.table_layout import Layout
+from media_embeddings.table_options import TableOptions, current
 
 __all__ = ["Commit", "TableBusyError", "TableUnreadableError", "Tables"]
 
@@ -58,9 +60,9 @@ class Tables:
     :param storage_options: as :attr:`media_embeddings.storage.Storage.table_options`; hold credentials.
     """
 
-    def __init__(self, root: str, storage_options: Mapping[str, str]) -> None:
+    def __init__(self, root: str, storage_options: TableOptions) -> None:
         self._root = root
-        self._options = dict(storage_options)
+        self._options = storage_options
 
     @property
     def ledger_uri(self) -> str:
@@ -200,14 +202,22 @@ class Tables:
             {file.partition_values["model"] for file in Files(self.ledger_uri, self._options, _LEDGER).of(table)}
         )
 
-    def read_embeddings(self, model_name: str, uris: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    def read_embeddings(
+        self,
+        model_name: str,
+        uris: Sequence[str],
+        columns: Sequence[str],
+        embedding_keys: Sequence[str] | None = None,
+    ) -> pa.Table:
         """Return columns of the rows of some media objects.
 
         :param uris: sorted.
+        :param embedding_keys: one for each object, in the same order: only rows under these are returned. ``columns`` has to
+            hold theirs. All rows are returned without it.
         """
         dimension_is_not_read = 0
         layout = _embeddings(dimension_is_not_read)
-        return self._read_objects(self.embeddings_uri(model_name), layout, uris, columns)
+        return self._read_objects(self.embeddings_uri(model_name), layout, uris, columns, embedding_keys=embedding_keys)
 
     def embedding_files(self, model_name: str, dimension: int) -> tuple[Files, tuple[File, ...]] | None:
         """Return the files that make up a model's table at this moment, and what reads them; None where there is no table."""
@@ -247,6 +257,7 @@ class Tables:
         uris: Sequence[str],
         columns: Sequence[str],
         within: Mapping[str, str] | None = None,
+        embedding_keys: Sequence[str] | None = None,
     ) -> pa.Table:
         table = self._open(uri)
         if table is None or not uris:
@@ -257,8 +268,17 @@ class Tables:
             for file in files.of(table)
             if (within or {}).items() <= file.partition_values.items() and file.uris_within(uris)
         ]
+
+        def condition(file: File) -> Callable[[pa.Table], pa.Array]:
+            within = file.uris_within(uris)
+            if embedding_keys is None:
+                return among(within)
+            first = bisect_left(uris, within[0])
+            keys = pa.array(embedding_keys[first : first + len(within)], pa.string())
+            return lambda rows: pc.is_in(rows["embedding_key"], value_set=keys)
+
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            read = pool.map(lambda file: files.read(file, columns, among(file.uris_within(uris))), wanted)
+            read = pool.map(lambda file: files.read(file, columns, condition(file)), wanted)
             return pa.concat_tables([columns_of(layout.schema, columns).empty_table(), *read])
 
     def update_ledger(
@@ -319,7 +339,7 @@ class Tables:
 
     def _open(self, uri: str) -> DeltaTable | None:
         try:
-            return DeltaTable(uri, storage_options=self._options)
+            return DeltaTable(uri, storage_options=current(self._options))
         except TableNotFoundError as error:
             if self._holds_data(uri):
                 raise TableUnreadableError(
@@ -330,7 +350,7 @@ class Tables:
 
     def _holds_data(self, uri: str) -> bool:
         try:
-            filesystem = PyFileSystem(DeltaStorageHandler(uri, self._options))
+            filesystem = PyFileSystem(DeltaStorageHandler(uri, current(self._options)))
         except TableNotFoundError:  # a local folder that does not exist
             return False
         found = filesystem.get_file_info(FileSelector("", recursive=True))
@@ -350,7 +370,7 @@ class Tables:
                 mode="ignore",
                 partition_by=list(layout.partitions) or None,
                 configuration=layout.configuration,
-                storage_options=self._options,
+                storage_options=current(self._options),
             )
         except DeltaError:
             # Another process may have created it at the same moment.

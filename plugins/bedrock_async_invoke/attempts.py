@@ -18,6 +18,7 @@ from bedrock_async_invoke import lease as leases
 from bedrock_async_invoke.batch import Batch, Submission
 from bedrock_async_invoke.clients import Clients
 from bedrock_async_invoke.errors import AsyncInvokeError, Meaning
+from bedrock_async_invoke.hooks import START_CONNECT_SECONDS, START_READ_SECONDS
 from bedrock_async_invoke.intents import INVOKE, FoundIntent, Intent, Intents
 from bedrock_async_invoke.lease import Lease
 from bedrock_async_invoke.manifest import (
@@ -32,7 +33,9 @@ from bedrock_async_invoke.manifest import (
 logger = logging.getLogger(__name__)
 
 _LOOKED_AT_SOURCE_SECONDS = 30.0
-"""A source that was looked at longer ago is looked at again before Start."""
+"""A source that was looked at longer ago is looked at again before Start, and its intent with it."""
+_HOLDS_SECONDS = _LOOKED_AT_SOURCE_SECONDS + START_CONNECT_SECONDS + START_READ_SECONDS
+"""So long after an intent was written its Start call may still be under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,14 @@ class FencedOff:
     """The lease is no longer this process's, so nothing was started."""
 
 
-Ending = Started | Known | Held | NotStarted | FencedOff
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something failed before the Start call, which was not made."""
+
+    error: Exception
+
+
+Ending = Started | Known | Held | NotStarted | FencedOff | Broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,9 @@ class Starter:
         self._lease = lease
         self._list_lag = list_lag
         self._lease_lock = threading.Lock()
+        # Of Start calls that had their effect, or may have had it: when they ended, by request id, in that order.
+        self._called: dict[str, tuple[datetime, float]] = {}
+        self._called_lock = threading.Lock()
 
     def prepare(
         self, batch: Batch, request: AsyncInvokeRequest, *, fence: int, looked_at: float
@@ -151,10 +164,18 @@ class Starter:
             # Last of all: a process may have been stopped anywhere before.
             if not self._holds(fence):
                 return Attempt(batch, request, began, FencedOff())
-            began = datetime.fromtimestamp(time.time(), UTC)
-            arn = self._start(submission, request)
         except AsyncInvokeError as error:
             return Attempt(batch, request, began, NotStarted(error))
+        except Exception as error:  # noqa: BLE001 - raised by whoever takes the attempt in
+            return Attempt(batch, request, began, Broken(error))
+        began = datetime.fromtimestamp(time.time(), UTC)
+        try:
+            arn = self._start(submission, request)
+        except AsyncInvokeError as error:
+            if error.meaning is Meaning.UNAVAILABLE:
+                self._remember_call(request.request_id, began, looked_at)
+            return Attempt(batch, request, began, NotStarted(error))
+        self._remember_call(request.request_id, began, looked_at)
         invocation = Invocation(request.request_id, arn, Outcome.STARTED, began.isoformat())
         return Attempt(
             batch,
@@ -169,6 +190,22 @@ class Starter:
         prepared = preparation.result()
         is_fresh = isinstance(prepared, Prepared) and leases.now() - prepared.at < _LOOKED_AT_SOURCE_SECONDS
         return prepared if isinstance(prepared, Prepared) and is_fresh and prepared.fence == fence else None
+
+    def _remember_call(self, request_id: str, began: datetime, looked_at: float) -> None:
+        with self._called_lock:
+            self._called[request_id] = began, leases.now()
+            # What the last look could show needs no memory.
+            for old in [name for name, (_, at) in self._called.items() if at + self._list_lag <= looked_at]:
+                del self._called[old]
+
+    def _called_lately(self, request_id: str, looked_at: float) -> Held | None:
+        """Return that the last look could not show yet what came of a call of this very process.
+
+        Its window may know nothing of it: a request is forgotten with its batch, and may come back with another one.
+        """
+        with self._called_lock:
+            began, at = self._called.get(request_id, (None, 0.0))
+        return Held(began, at + self._list_lag) if began is not None and looked_at < at + self._list_lag else None
 
     def _holds(self, fence: int) -> bool:
         if self._lease is None:
@@ -191,7 +228,7 @@ class Starter:
         if submission.intents_uri is None:
             return None
         known = replace(
-            Intent(invocation.request_id, self._owner, fence, submission.manifest_uri),
+            self._intent(submission, invocation.request_id, fence),
             invocation_arn=invocation.invocation_arn,
             submitted_at=invocation.submitted_at,
         )
@@ -202,14 +239,26 @@ class Starter:
             return error
         return None
 
+    def _intent(self, submission: Submission, request_id: str, fence: int) -> Intent:
+        return Intent(
+            request_id,
+            self._owner,
+            fence,
+            submission.manifest_uri,
+            holds_seconds=_HOLDS_SECONDS,
+            lease_uri=None if self._lease is None else self._lease.uri,
+        )
+
     def _declare(
         self, submission: Submission, request: AsyncInvokeRequest, fence: int, looked_at: float
     ) -> str | Known | Held:
         """Create the request's intent and return its ETag, or why the request is not to be started now."""
+        if (held := self._called_lately(request.request_id, looked_at)) is not None:
+            return held
         if submission.intents_uri is None:
             return ""
         intents = Intents(self._clients(), submission.intents_uri)
-        mine = Intent(request.request_id, self._owner, fence, submission.manifest_uri)
+        mine = self._intent(submission, request.request_id, fence)
         found = intents.declare(mine)
         if isinstance(found, str):
             return found
@@ -234,7 +283,7 @@ class Starter:
         """Take over an intent that has no invocation, if a look that began late enough has found none either."""
         # Late enough: its owner can't be starting it any more, and the list has had the time to show what came of it.
         taken_at = 0.0 if self._lease is None else self._lease.taken_at
-        due = max(leases.now() - found.age_seconds, taken_at) + max(self._list_lag, found.intent.holds_seconds)
+        due = max(leases.now() - found.age_seconds, taken_at) + self._seconds_to_settle(found.intent)
         if looked_at >= due:
             taken = intents.replace(mine, found.etag)
             if taken is not None:
@@ -244,6 +293,15 @@ class Starter:
                 return taken
             due = leases.now() + self._list_lag
         return Held(found.written_at, due)
+
+    def _seconds_to_settle(self, theirs: Intent) -> float:
+        """Return how long after an intent was written it is certain that its call has ended, and is shown."""
+        if theirs.operation == INVOKE:
+            return max(self._list_lag, theirs.holds_seconds)
+        if self._lease is not None and theirs.lease_uri == self._lease.uri:
+            # Who held it before us starts nothing any more.
+            return self._list_lag
+        return theirs.holds_seconds + self._list_lag
 
     def _check_source(self, submission: Submission, request: AsyncInvokeRequest) -> None:
         """Refuse a request whose object is no longer the one that it was made from: Bedrock takes no version id."""

@@ -187,7 +187,7 @@ class Claims:
         theirs, began = found.intent, self._now()
         if theirs.invocation_arn is not None:
             return self._job(request, theirs.invocation_arn, theirs.owner)
-        due = began - found.age_seconds + self._list_lag + _RESOLUTION_SECONDS
+        due = began - found.age_seconds + theirs.holds_seconds + self._list_lag + _RESOLUTION_SECONDS
         if began < due:
             return Held(due, theirs.owner)
         since = found.written_at.astimezone(UTC) - CLOCK_MARGIN - timedelta(seconds=_RESOLUTION_SECONDS)

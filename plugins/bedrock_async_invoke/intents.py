@@ -35,6 +35,8 @@ class Intent:
     """So long after the intent was written its owner may be at the call; 0 for one that is not going to make it."""
     lost_answers: int = 0
     """Calls that were made before, by any owner, and of which no answer came."""
+    lease_uri: str | None = None
+    """The lease under which a Start is made: it keeps those from it that have held the lease before."""
 
     @classmethod
     def of(cls, content: bytes) -> Intent:

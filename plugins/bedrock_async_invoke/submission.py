@@ -125,6 +125,8 @@ class SubmissionWindow:
         self._held: list[tuple[float, int, str]] = []
         # Of these a Start may have had its effect.
         self._uncertain: set[str] = set()
+        # Of these too, and nobody asks for them any more: until when they take room.
+        self._forgotten: dict[str, float] = {}
         # Of these a Start call is under way.
         self._starting: set[str] = set()
         self._in_flight: int | None = None
@@ -181,7 +183,9 @@ class SubmissionWindow:
     def forget(self, request_ids: Iterable[str]) -> None:
         """Start these no more, and keep no outcome of them."""
         for request_id in request_ids:
-            self._uncertain.discard(request_id)
+            if request_id in self._uncertain:
+                self._uncertain.discard(request_id)
+                self._forgotten[request_id] = self._pending[request_id].not_before
             self._starting.discard(request_id)
             self._pending.pop(request_id, None)
             self._outcomes.pop(request_id, None)
@@ -266,6 +270,7 @@ class SubmissionWindow:
         if in_progress is not None:
             self._forecast.in_progress(in_progress)
         self._in_flight, self._looked_at = in_flight, began
+        self._forgotten = {one: until for one, until in self._forgotten.items() if until > began}
         self._failed_looks = 0
         # Those that are being started have an answer to come, or are asked for again when it is lost.
         if self._settle(one for one in known if one.request_id not in self._starting):
@@ -292,6 +297,11 @@ class SubmissionWindow:
     def starting(self, request_id: str) -> None:
         """Take in that a request is being started: it takes room in the window until it is said what came of it."""
         self._starting.add(request_id)
+
+    def not_started(self, request_id: str) -> None:
+        """Take in that no Start call was made of a request that was being started."""
+        if request_id in self._pending:
+            self._try_again(request_id)
 
     def started(self, invocation: Invocation, *, is_listed: bool = False, now: float | None = None) -> None:
         """Take in that Bedrock accepted a request.
@@ -440,7 +450,7 @@ class SubmissionWindow:
     @property
     def _occupied(self) -> int:
         """How many invocations are in progress, those included of which it is not known."""
-        return (self._in_flight or 0) + len(self._uncertain) + len(self._starting)
+        return (self._in_flight or 0) + len(self._uncertain) + len(self._forgotten) + len(self._starting)
 
     def _observe_ends(self, in_flight: int, began: float) -> None:
         seconds = began - self._looked_at

@@ -24,6 +24,7 @@ from typing import Any
 from bedrock_async_invoke import lease as leases
 from bedrock_async_invoke.attempts import (
     Attempt,
+    Broken,
     FencedOff,
     Held,
     IntentChangedError,
@@ -72,6 +73,7 @@ _PIECE_SECONDS = 0.25
 _WHOLE_LOOK_SECONDS = 5.0
 _NO_WHOLE_LOOK_SECONDS = 60.0
 _SAY_AGAIN_SECONDS = 60.0
+_UNREADABLE_SECONDS = 60.0
 _JITTER = 0.2
 
 
@@ -115,7 +117,8 @@ class Submitter:
         self._lock = threading.RLock()
         self._batches: list[Batch] = []
         self._of_others: dict[str, Batch] = {}
-        self._unreadable: set[str] = set()
+        # By ticket: until when it is left alone.
+        self._unreadable: dict[str, float] = {}
         self._tickets_seen_at = float("-inf")
         # The fence under which what is known here was found out; another may have submitted since.
         self._known_under = 0
@@ -162,11 +165,8 @@ class Submitter:
             own = [one for one in self._batches if one not in self._of_others.values()]
             if own:
                 return False
-            for other in list(self._of_others.values()):
-                self._batches.remove(other)
-                if self._may_write:
-                    other.record()
-            self._of_others.clear()
+            for uri in list(self._of_others):
+                self._let_go(uri)
             self._calls.close()
             if self._lease is not None:
                 # The list may not show them yet, and their batches may be done.
@@ -316,13 +316,23 @@ class Submitter:
 
     def _record(self, *, at_once: bool) -> None:
         for batch in self._batches:
-            batch.record(at_once=at_once or batch.is_done)
+            if batch in self._of_others.values():
+                self._record_of_others(batch, at_once=at_once or batch.is_done)
+            else:
+                batch.record(at_once=at_once or batch.is_done)
+
+    def _record_of_others(self, batch: Batch, *, at_once: bool = True) -> None:
+        """Record what became of another process's requests; where that can't be done, that must not be our tasks' failure."""
+        try:
+            batch.record(at_once=at_once)
+        except Exception:
+            # What was started stands in its intents all the same.
+            logger.warning("%s can't be written now", batch.invocations_uri, exc_info=True)
 
     # The lease, and the tickets of other processes.
 
     def _begin_holding(self, lease: Lease) -> None:
-        """Take up what other holders have left."""
-        self._known_under = lease.fence
+        """Take up what other holders have left; all of it again, if not all of it could be read."""
         self._preparations.clear()
         self._tickets_seen_at = float("-inf")
         if lease.last_words is None:
@@ -334,6 +344,7 @@ class Submitter:
         for batch in self._batches:
             batch.reload()
             self._take_in(batch)
+        self._known_under = lease.fence
 
     def _take_tickets(self) -> None:
         """Take in the manifests that others wait for; let go those that nobody waits for any more, or that are done."""
@@ -341,7 +352,7 @@ class Submitter:
             return
         for uri, batch in list(self._of_others.items()):
             if batch.is_done:
-                batch.record()
+                self._record_of_others(batch)
                 self._tickets.take_away(batch.submission.manifest_uri or "")
                 self._let_go(uri)
         if leases.now() - self._tickets_seen_at < _TICKETS_EVERY_SECONDS:
@@ -350,10 +361,10 @@ class Submitter:
         fresh = self._tickets.fresh()
         for uri in self._of_others.keys() - fresh:
             logger.info("Nobody waits for %s any more", self._of_others[uri].submission.manifest_uri)
-            self._of_others[uri].record()
             self._let_go(uri)
         own = {self._tickets.uri(one.submission.manifest_uri or "") for one in self._batches}
-        for uri in fresh - own - self._of_others.keys() - self._unreadable:
+        unreadable = {uri for uri, until in self._unreadable.items() if until > leases.now()}
+        for uri in fresh - own - self._of_others.keys() - unreadable:
             self._take_ticket(uri)
 
     def _take_ticket(self, uri: str) -> None:
@@ -366,14 +377,23 @@ class Submitter:
         except (ValueError, TypeError, KeyError, SubmissionFailedError):
             # Who waits for it meets the same error, and says so.
             logger.warning("The ticket %s can't be used", uri, exc_info=True)
-            self._unreadable.add(uri)
+            self._unreadable[uri] = float("inf")
+            return
+        except Exception:
+            # Of another library, perhaps with permissions of its own: no reason to fail who can go on.
+            logger.warning("The ticket %s, or its manifest, can't be read now", uri, exc_info=True)
+            self._unreadable[uri] = leases.now() + _UNREADABLE_SECONDS
             return
         self._of_others[uri] = batch
         self._batches.append(batch)
         self._take_in(batch)
 
     def _let_go(self, uri: str) -> None:
-        batch = self._of_others.pop(uri)
+        """Forget a batch of another process, with what became of it on record."""
+        batch = self._of_others[uri]
+        if self._may_write:
+            self._record_of_others(batch)
+        del self._of_others[uri]
         self._batches.remove(batch)
         staying = {request_id for one in self._batches for request_id in one.requests}
         self._window.forget(request_id for request_id in batch.requests if request_id not in staying)
@@ -552,7 +572,11 @@ class Submitter:
             case NotStarted(error):
                 self._failed(attempt.batch, request, error, attempt.began)
             case FencedOff():
+                self._window.not_started(request.request_id)
                 return _FencedOffError()
+            case Broken(error):
+                self._window.not_started(request.request_id)
+                return error
         return None
 
     def _take_in_start(self, invocation: Invocation, began: datetime) -> None:
@@ -653,9 +677,12 @@ class ManifestSubmission:
 
     def withdraw(self) -> None:
         """Leave, and let no other process go on with it."""
-        self.close()
-        if (tickets := self._submitter.tickets) is not None:
-            tickets.take_away(self._submission.manifest_uri or "")
+        try:
+            # Before it is left: the ticket that is there would be taken by those who go on.
+            if (tickets := self._submitter.tickets) is not None:
+                tickets.take_away(self._submission.manifest_uri or "")
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Leave; another process may go on with it for as long as its ticket is fresh."""

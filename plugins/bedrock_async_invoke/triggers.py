@@ -59,7 +59,7 @@ class _SteppingTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _step_through(self) -> dict[str, Any]:
-        stepper = await asyncio.to_thread(self._make)
+        stepper = await self._made()
         try:
             while (seconds := await asyncio.to_thread(stepper.step)) is not None:  # noqa: ASYNC110 - steps are calls, no event tells when to take one
                 await asyncio.sleep(seconds)
@@ -70,9 +70,25 @@ class _SteppingTrigger(BaseTrigger):
             asyncio.get_running_loop().run_in_executor(None, stepper.close)
         return stepper.summary()
 
+    async def _made(self) -> _Stepper:
+        """Return what takes the steps. Who is cancelled meanwhile leaves nothing behind that was made for it."""
+        making = asyncio.ensure_future(asyncio.to_thread(self._make))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            loop = asyncio.get_running_loop()
+            making.add_done_callback(lambda made: loop.run_in_executor(None, _leave, made))
+            raise
+
     def _serialize(self, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {**arguments, "initial_delay": self._initial_delay, **self._aws.as_dict()}
+
+
+def _leave(made: asyncio.Future[_Stepper]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().stop()
+        made.result().close()
 
 
 class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
@@ -126,6 +142,7 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
     ) -> None:
         super().__init__(AwsParameters(aws_conn_id, region_name, verify, botocore_config), initial_delay)
         self._manifest_submission: ManifestSubmission | None = None
+        self._is_killed = False
         self._submission = Submission(
             model_id=model_id,
             manifest_uri=manifest_uri,
@@ -150,6 +167,7 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
 
     async def on_kill(self) -> None:
         """Start nothing more; what was started goes on: Bedrock has no call that stops an invocation."""
+        self._is_killed = True
         if self._manifest_submission is not None:
             self._manifest_submission.stop()
             await asyncio.to_thread(self._manifest_submission.withdraw)
@@ -158,8 +176,12 @@ class BedrockStartAsyncInvokeTrigger(_SteppingTrigger):
         )
 
     def _make(self) -> ManifestSubmission:
-        self._manifest_submission = ManifestSubmission(shared_clients(self._aws), self._submission, stays=True)
-        return self._manifest_submission
+        made = self._manifest_submission = ManifestSubmission(shared_clients(self._aws), self._submission, stays=True)
+        if self._is_killed:
+            # That was asked for before there was anything to withdraw.
+            made.stop()
+            made.withdraw()
+        return made
 
 
 class BedrockAsyncInvokeTrigger(_SteppingTrigger):

@@ -129,10 +129,24 @@ STEPS = (
 )
 """In the order in which a run comes to them."""
 
+_AT_ONCE = {"processing": "sync", "invoke_timeout_seconds": 5, "media_types": {"image": [".png"], "text": [".txt"]}}
+INVOKE_STEPS = (
+    Step("invoke-declared", "s3", "PUT", _INTENT, When.AFTER, nth=2, made_by="task", library=_AT_ONCE),
+    Step(
+        *("invoke-unanswered", "bedrock", "POST", r"^/model/.*/invoke$", When.AFTER),
+        nth=2,
+        answer_is_lost=True,
+        library=_AT_ONCE,
+    ),
+    Step("answer-kept", "s3", "PUT", rf"{_WORK}/outputs/.*/output\.json$", When.AFTER, nth=2, library=_AT_ONCE),
+)
+"""Those of a library whose images and texts go through InvokeModel, which no trigger has a part in."""
+
 KILLED = (Victim.SCHEDULER, Victim.TRIGGERER, Victim.TASK, Victim.ALL)
 POINTS: tuple[Point, ...] = (
     *(Point(step, victim) for step in STEPS for victim in KILLED),
     *(Point(step, victim, FORGETFUL) for step in _SUBMITTING for victim in KILLED),
+    *(Point(step, victim) for step in INVOKE_STEPS for victim in KILLED if victim is not Victim.TRIGGERER),
 )
 
 _DECLARED = Step(

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from media_embeddings.table_layout import now
@@ -70,18 +70,17 @@ def compact(table: KeptTable, sizes: FileBytes = FileBytes(), *, dry_run: bool =
 
     :param dry_run: count what would be written, and write nothing; ``files_added`` is an estimate then.
     """
-    opened = table.open()
-    if opened is None:
+    if table.open() is None:
         return None
     total = Compaction(0, 0, 0, 0, 0, 0)
     for number in range(_ROUNDS):
         # What is often overtaken is tried in smaller sets: of those a merge takes fewer away.
-        chosen, in_rows = _choose(table, opened, replace(sizes, commit=sizes.commit // 4**number))
+        chosen, in_rows = _choose(table, _opened(table), replace(sizes, commit=sizes.commit // 4**number))
         if dry_run:
             return _foreseen(chosen, in_rows)
         overtaken = 0
         for files in chosen:
-            made = _rewrite(table, opened, files, in_rows)
+            made = _rewrite(table, files, in_rows)
             if made is None:
                 overtaken += 1
                 continue
@@ -96,7 +95,6 @@ def compact(table: KeptTable, sizes: FileBytes = FileBytes(), *, dry_run: bool =
         if not overtaken:
             break
         logger.info("%s: %d sets were overtaken by merges in round %d", table.name, overtaken, number + 1)
-        opened.update_incremental()
     return total
 
 
@@ -128,9 +126,17 @@ def _foreseen(chosen: Sequence[Sequence[CountedFile]], sizes: Sizes) -> Compacti
     )
 
 
-def _rewrite(table: KeptTable, opened: DeltaTable, files: Sequence[CountedFile], sizes: Sizes) -> int | None:
+def _opened(table: KeptTable) -> DeltaTable:
+    """Open a table that was there; anew for each set, since its credentials may end while one is written."""
+    if (opened := table.open()) is None:
+        raise TableNotFoundError(f"{table.uri} was there when its upkeep began, and is not there any more")
+    return opened
+
+
+def _rewrite(table: KeptTable, files: Sequence[CountedFile], sizes: Sizes) -> int | None:
     """Replace files by new ones with the same rows and return their number; None where a merge was faster."""
     adds = _written(table, files, sizes)
+    opened = _opened(table)
     at = now()
     removes = [
         RemoveAction(one.file.path, False, at, one.file.size_bytes, dict(one.file.partition_values)) for one in files

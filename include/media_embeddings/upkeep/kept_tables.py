@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +15,7 @@ from pyarrow.fs import FileSelector, PyFileSystem
 from media_embeddings.models import model_named, model_names
 from media_embeddings.table_files import File, Files
 from media_embeddings.table_layout import Layout
+from media_embeddings.table_options import TableOptions, current
 from media_embeddings.tables import Tables
 
 _LOG = "_delta_log/"
@@ -54,19 +54,19 @@ class KeptTable:
     name: str
     uri: str
     layout: Layout
-    options: Mapping[str, str] = field(repr=False)
+    options: TableOptions = field(repr=False)
 
     def open(self) -> DeltaTable | None:
         """Return the table at its latest version, or None where there is none."""
         try:
-            return DeltaTable(self.uri, storage_options=dict(self.options))
+            return DeltaTable(self.uri, storage_options=current(self.options))
         except TableNotFoundError:
             return None
 
     @cached_property
     def files(self) -> Files:
         """Return what reads and writes its files."""
-        return Files(self.uri, dict(self.options), self.layout)
+        return Files(self.uri, self.options, self.layout)
 
     def counted(self, table: DeltaTable) -> list[CountedFile]:
         """Return the files that make up the table at its version, each with its rows.
@@ -82,13 +82,13 @@ class KeptTable:
 
     def stored(self) -> list[StoredFile]:
         """Return all files of the table's folder."""
-        filesystem = PyFileSystem(DeltaStorageHandler(self.uri, dict(self.options)))
+        filesystem = PyFileSystem(DeltaStorageHandler(self.uri, current(self.options)))
         found = filesystem.get_file_info(FileSelector("", recursive=True))
         # Some S3 servers keep empty markers of the folders.
         return [StoredFile(info.path, info.size, info.mtime) for info in found if info.is_file and info.size]
 
 
-def kept_tables(root: str, options: Mapping[str, str]) -> list[KeptTable]:
+def kept_tables(root: str, options: TableOptions) -> list[KeptTable]:
     """Return the tables that there may be below a root: embeddings by model, the ledger, the invocations."""
     base = f"{root.rstrip('/')}/"
     layouts = Tables(root, options).layouts({name: model_named(name).dimension for name in model_names()})

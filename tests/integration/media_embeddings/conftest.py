@@ -28,6 +28,7 @@ from media_embeddings.reporting import PlannedModel, Report, report_run
 from media_embeddings.retrying import RetryRound, plan_retries
 from media_embeddings.run_folder import BatchFolder, RunFolder
 from media_embeddings.storage import Storage
+from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 from tests.integration.bedrock_simulator import media_files
 
@@ -158,7 +159,7 @@ class Pipeline:
 
     def table(self, model: str | None = None) -> DeltaTable:
         uri = Tables(self.library.tables, {}).embeddings_uri(model or self.library.model)
-        return DeltaTable(uri, storage_options=dict(self.storage.table_options))
+        return DeltaTable(uri, storage_options=current(self.storage.table_options))
 
     def rows(self, model: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return the table's rows by key, in the order of their segments."""

@@ -15,6 +15,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from media_embeddings.library import Library
 from media_embeddings.storage import Storage
+from media_embeddings.table_options import current
 from tests.integration.media_embeddings.conftest import Pipeline, film, picture, starts
 
 COLOURS = ("red", "green", "blue")
@@ -80,7 +81,7 @@ def read_whole_objects(pipeline: Pipeline) -> None:
     """Read the table as it stands, and see that of no object a part is there, or two contents."""
     try:
         table = DeltaTable(
-            f"{pipeline.library.tables}/embeddings/marengo-2-7", storage_options=dict(pipeline.storage.table_options)
+            f"{pipeline.library.tables}/embeddings/marengo-2-7", storage_options=current(pipeline.storage.table_options)
         )
     except TableNotFoundError:
         return
@@ -101,7 +102,7 @@ def compact(pipeline: Pipeline) -> None:
     """Merge small files into larger ones, as an owner of the table may do at any time."""
     try:
         uri = f"{pipeline.library.tables}/embeddings/marengo-2-7"
-        DeltaTable(uri, storage_options=dict(pipeline.storage.table_options)).optimize.compact()
+        DeltaTable(uri, storage_options=current(pipeline.storage.table_options)).optimize.compact()
     except (TableNotFoundError, CommitFailedError):
         # Another writer was faster; upkeep gives way.
         return

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from media_embeddings.storage import Storage
+from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 from tests.unit.media_embeddings.test_tables import DIMENSION, MODEL, Status, entry, ledger_table, rows
 
@@ -27,7 +28,7 @@ write_in_threads(*sys.argv[1:])
 
 
 def options() -> dict[str, str]:
-    return dict(Storage.of_session(boto3.Session()).table_options)
+    return current(Storage.of_session(boto3.Session()).table_options)
 
 
 def write(root: str, writer: str) -> None:

@@ -51,7 +51,7 @@ def test_every_object_lies_in_one_file_and_every_file_holds_its_own_range_in_ord
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_writing, "FILE_BYTES", 3000)
         patch.setattr(file_writing, "ROW_GROUP_BYTES", 1000)
-        with RollingWriter(file_system(str(folder), {}), LAYOUT) as writer:
+        with RollingWriter(lambda: file_system(str(folder), {}), LAYOUT) as writer:
             for number, (segments, kind) in enumerate(objects):
                 writer.add(rows(number, segments, kind))
             added = writer.finish()
@@ -93,13 +93,13 @@ def test_rows_that_are_many_are_written_in_groups_and_read_back_as_they_were(fol
 
 def test_without_rows_no_file_is_written(folder):
     path, filesystem = folder
-    with RollingWriter(filesystem, LAYOUT) as writer:
+    with RollingWriter(lambda: filesystem, LAYOUT) as writer:
         assert writer.finish() == []
     assert list(path.rglob("*.parquet")) == []
 
 
 def write_and_fail(filesystem):
-    with RollingWriter(filesystem, LAYOUT) as writer:
+    with RollingWriter(lambda: filesystem, LAYOUT) as writer:
         writer.add(rows(1, 3))
         raise RuntimeError("of the reader")
 
@@ -129,7 +129,7 @@ class FullDisk(DeltaStorageHandler):
 
 
 def write(filesystem):
-    with RollingWriter(filesystem, LAYOUT) as writer:
+    with RollingWriter(lambda: filesystem, LAYOUT) as writer:
         writer.add(rows(1, 3))
         writer.finish()
 

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from media_embeddings.__main__ import main
 from media_embeddings.configuration import CONFIGURATION_VARIABLE
+from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 from media_embeddings.upkeep.maintenance import Maintenance
 from media_embeddings.upkeep.objects import list_objects
@@ -101,6 +102,6 @@ def test_a_library_that_there_is_not_is_not_understood(kept, capsys):
 def test_all_tables_are_at_the_version_that_the_report_names(kept):
     main(["maintain"])
 
-    options = dict(kept.storage.table_options)
+    options = current(kept.storage.table_options)
     for name, figures in report(kept)["after"].items():
         assert DeltaTable(f"{kept.library.tables}/{name}", storage_options=options).version() == figures["version"]
