@@ -62,12 +62,14 @@ REMEDIES: dict[Defect, str] = {
     "DeltaTable.repair(); its objects then show as rows_missing",
     Defect.ROWS_MISSING: "if it still stands when check is cleared, run embed_media with force and the object's prefix, which "
     "is paid for; its raw output, if it has not expired before, is kept",
-    Defect.NOT_IN_LEDGER: "let embed_media run: it finds the rows and mends the ledger",
-    Defect.DELETED_WITH_ROWS: "let embed_media run with deletions: on; if the rows stay, delete them from the table",
+    Defect.NOT_IN_LEDGER: "let embed_media run: of an object that is still listed it takes the rows into the ledger; those "
+    "of any other are to be deleted from the table, as docs/maintenance.md shows",
+    Defect.DELETED_WITH_ROWS: "let embed_media run with deletions: on; if the rows stay, delete them from the table, as "
+    "docs/maintenance.md shows",
     Defect.MIXED_CONTENTS: "run embed_media with force and the object's prefix: all its rows are replaced",
     Defect.WRONG_SEGMENTS: "run embed_media with force and the object's prefix: all its rows are replaced",
-    Defect.OTHER_REQUEST: "clear the merge of the run that the ledger names, or run embed_media with force and the prefix",
-    Defect.OTHER_CONTENT: "clear the merge of the run that the ledger names, or run embed_media with force and the prefix",
+    Defect.OTHER_REQUEST: "run embed_media with force and the object's prefix, which is paid for: all its rows are replaced",
+    Defect.OTHER_CONTENT: "run embed_media with force and the object's prefix, which is paid for: all its rows are replaced",
     Defect.OTHER_COUNT: "run embed_media with force and the object's prefix: all its rows are replaced",
     Defect.TWICE_IN_LEDGER: "delete the older of the rows from the ledger",
     Defect.WRONG_VECTORS: "run embed_media with force and the prefix of the file's objects",

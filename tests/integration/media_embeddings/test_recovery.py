@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from media_embeddings.planning import Status
-from media_embeddings.storage import split_uri
+from media_embeddings.storage import ObjectUnreadableError, Storage, split_uri
 from tests.integration.media_embeddings.conftest import end_all_jobs, film, picture, starts
 
 
@@ -54,6 +54,26 @@ def test_lost_tables_are_made_again_from_the_outputs_and_nothing_is_submitted(em
     assert (report.reused, report.submitted, report.totals[Status.EMBEDDED]) == (3, 0, 3)
     assert {key: [row["embedding"] for row in several] for key, several in embedded.rows().items()} == rows
     assert all("async-invoke/" in row["invocation_arn"] for row in embedded.ledger().values())
+
+
+def test_an_output_that_s3_refuses_fails_alone_and_is_taken_when_it_can_be_read(pipeline, simulator, monkeypatch):
+    for colour in ("red", "green", "blue"):
+        pipeline.put(f"{colour}.png", picture(colour))
+    original, refused = Storage.open, []
+
+    def opened(self, uri):
+        if uri.endswith("/output.json") and uri in (refused or refused.append(uri) or refused):
+            raise ObjectUnreadableError(f"S3 refuses to give {uri} (InvalidObjectState)")
+        return original(self, uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "open", opened)
+        report = pipeline.run()
+
+    assert (report.totals[Status.EMBEDDED], report.reasons["failed"]) == (2, {"access_denied": 1})
+    count = starts(simulator)
+    assert pipeline.run().totals[Status.EMBEDDED] == 1
+    assert starts(simulator) == count
 
 
 def test_an_output_that_came_after_its_attempt_was_given_up_is_reused(pipeline, simulator):

@@ -244,6 +244,30 @@ async def test_an_outage_is_an_error_event_that_says_what_a_retry_does(clients, 
     assert "a retry goes on with the others" in event["message"]
 
 
+async def test_cancelled_while_its_batch_is_made_it_leaves_none_behind(clients, quick, monkeypatch):
+    clients.put_requests(request(1))
+    is_making, may_go_on, made = threading.Event(), threading.Event(), []
+
+    def made_late(*arguments, **members):
+        is_making.set()
+        assert may_go_on.wait(10)
+        made.append(submitter.ManifestSubmission(*arguments, **members))
+        return made[0]
+
+    monkeypatch.setattr(triggers, "ManifestSubmission", made_late)
+    waiting = asyncio.create_task(event_of(BedrockStartAsyncInvokeTrigger(**START)))
+    assert await asyncio.to_thread(is_making.wait, 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    may_go_on.set()
+    async with asyncio.timeout(10):
+        while not (made and made[0].stopped):  # noqa: ASYNC110 - a thread says it
+            await asyncio.sleep(0.01)
+
+    assert quick.accepted == []
+
+
 async def test_killed_by_a_user_it_says_that_invocations_go_on(caplog):
     await BedrockStartAsyncInvokeTrigger(**START).on_kill()
     assert "can't stop an invocation" in caplog.text

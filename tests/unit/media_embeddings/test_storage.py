@@ -15,6 +15,7 @@ from media_embeddings.storage import (
     join_uri,
     split_uri,
 )
+from media_embeddings.table_options import current
 
 
 def session(**keys):
@@ -122,7 +123,7 @@ def test_the_table_writer_gets_the_same_credentials_and_endpoint():
     one = session(aws_session_token="token")
     storage = Storage.of_session(one, one.client("s3", endpoint_url="http://127.0.0.1:9"))
 
-    assert storage.table_options == {
+    assert current(storage.table_options) == {
         "AWS_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -136,7 +137,21 @@ def test_on_aws_no_endpoint_is_named(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
-    assert "AWS_ENDPOINT_URL_S3" not in Storage.of_session(session()).table_options
+    assert "AWS_ENDPOINT_URL_S3" not in current(Storage.of_session(session()).table_options)
+
+
+def test_tables_are_opened_with_the_credentials_that_a_role_has_by_then():
+    one = session()
+    storage = Storage.of_session(one, one.client("s3"))
+    assert current(storage.table_options)["AWS_SECRET_ACCESS_KEY"] == "secret"
+    credentials = one.get_credentials()
+    assert credentials is not None
+    credentials.access_key, credentials.secret_key, credentials.token = "AKIDNEXT", "next secret", "next token"
+
+    options = current(storage.table_options)
+
+    assert (options["AWS_ACCESS_KEY_ID"], options["AWS_SECRET_ACCESS_KEY"]) == ("AKIDNEXT", "next secret")
+    assert options["AWS_SESSION_TOKEN"] == "next token"
 
 
 def test_credentials_stay_out_of_the_representation():

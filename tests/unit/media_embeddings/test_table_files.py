@@ -92,3 +92,21 @@ def test_rows_are_read_by_their_places(written):
     found = dict(files.read_places(file, columns, {2: [last, 0], 0: [1]}))
 
     assert found == {2: groups[2].take([last, 0]), 0: groups[0].take([1])}
+
+
+def test_files_are_reached_with_the_options_of_the_moment(tmp_path, monkeypatch):
+    made, now = [], {"AWS_SESSION_TOKEN": "first"}
+    original = table_files.file_system
+
+    def observed(uri, options):
+        made.append(options["AWS_SESSION_TOKEN"])
+        return original(uri, {})
+
+    monkeypatch.setattr(table_files, "file_system", observed)
+    files = Files(str(tmp_path), lambda: now, LAYOUT)
+    files.write(rows(1, 1))
+    files.write(rows(2, 1))
+    now["AWS_SESSION_TOKEN"] = "next"
+    files.write(rows(3, 1))
+
+    assert made == ["first", "next"]
