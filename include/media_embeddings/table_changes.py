@@ -108,6 +108,16 @@ class RowsToWrite:
         return self._written[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a file holds of the replaced objects."""
+
+    rows: pa.Table
+    """With what is remembered of them; of an object one is enough where nothing is."""
+    number: int
+    """How many rows go."""
+
+
 class Change:
     """One change to a table. What it writes it writes once, however often its commit has to be tried.
 
@@ -131,7 +141,7 @@ class Change:
         self._within = within or {}
         self._remembered = ["media_uri", *remembered]
         # A file never changes, so that what was found in it and written from it holds for as long as it counts.
-        self._held: dict[str, pa.Table] = {}
+        self._held: dict[str, _Held] = {}
         self._rests: dict[str, list[AddAction]] = {}
 
     def commit(self, table: DeltaTable, commit_ids: Sequence[str]) -> Commit:
@@ -168,7 +178,7 @@ class Change:
         :raises CommitFailedError: if that version is no longer the latest one.
         """
         holding = self._holding(table)
-        replaced = pa.concat_tables([self._held[file.path] for file in holding]) if holding else None
+        replaced = pa.concat_tables([self._held[file.path].rows for file in holding]) if holding else None
         with ThreadPoolExecutor(1) as pool:
             rests = pool.submit(self._rests_written, holding)
             added = self._new.written(replaced)
@@ -199,11 +209,14 @@ class Change:
         ]
         unknown = [file for file in candidates if file.path not in self._held]
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-            found = pool.map(
-                lambda file: self._files.read(file, self._remembered, among(file.uris_within(self._uris))), unknown
-            )
-            self._held |= dict(zip([file.path for file in unknown], found, strict=True))
-        return [file for file in candidates if self._held[file.path].num_rows]
+            self._held |= dict(zip([file.path for file in unknown], pool.map(self._found, unknown), strict=True))
+        return [file for file in candidates if self._held[file.path].number]
+
+    def _found(self, file: File) -> _Held:
+        rows = self._files.read(file, self._remembered, among(file.uris_within(self._uris)))
+        # Long media have thousands of rows each, so that memory would grow with the table.
+        objects = rows.group_by("media_uri").aggregate([]) if self._remembered == ["media_uri"] else rows
+        return _Held(objects, rows.num_rows)
 
     def _rests_written(self, holding: Sequence[File]) -> list[AddAction]:
         """Return what is to be added for the other rows of the files that go."""
@@ -216,7 +229,7 @@ class Change:
         return [add for file in holding for add in self._rests[file.path]]
 
     def _rest_written(self, file: File, *, side_by_side: bool) -> list[AddAction]:
-        if self._held[file.path].num_rows == file.rows:
+        if self._held[file.path].number == file.rows:
             return []
         return self._files.write_rest(file, but(file.uris_within(self._uris)), side_by_side=side_by_side)
 

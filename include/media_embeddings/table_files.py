@@ -122,7 +122,7 @@ class Files:
             for group in range(parquet.num_row_groups) if among is None else among:
                 if since is not None and _is_before(parquet.metadata.row_group(group), *since):
                     continue
-                rows = parquet.read_row_group(group, columns=names, use_threads=False)
+                rows = self._as_laid_out(parquet.read_row_group(group, columns=names, use_threads=False))
                 if condition is not None:
                     rows = _where(rows, condition(rows))
                 yield self._completed(rows, columns, file)
@@ -160,6 +160,11 @@ class Files:
         ):
             stored = set(parquet.schema_arrow.names)
             yield parquet, [name for name in {*columns, "media_uri"} if name in stored]
+
+    def _as_laid_out(self, rows: pa.Table) -> pa.Table:
+        """Return stored rows with the layout's types: other engines' strings may be views, which few functions take."""
+        fields = [self.layout.schema.field(name) for name in rows.column_names]
+        return rows.cast(pa.schema(fields)) if rows.schema.types != [field.type for field in fields] else rows
 
     def _completed(self, rows: pa.Table, columns: Sequence[str], file: File) -> pa.Table:
         """Return the columns with those that are the partition's, and nulls for what an older file does not have."""

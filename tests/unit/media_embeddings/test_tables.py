@@ -530,3 +530,15 @@ def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path)
     rows = {row["media_uri"]: row["absent_options"] for row in tables.read_ledger(MODEL, None).to_pylist()}
     assert rows == {"s3://films/old": None, "s3://films/new": "audio"}
     assert "absent_options" in {field.name for field in DeltaTable(tables.ledger_uri).schema().fields}
+
+
+def test_what_another_engine_has_left_of_a_file_is_read_and_replaced(tables):
+    tables.commit_embeddings(MODEL, DIMENSION, rows({"s3://b/a": 3, "s3://b/b": 2}), "1")
+    # Its strings are views, which few functions of Arrow take.
+    DeltaTable(tables.embeddings_uri(MODEL)).delete("media_uri = 's3://b/a'")
+
+    assert (
+        tables.read_embeddings(MODEL, ["s3://b/a", "s3://b/b"], ["media_uri"])["media_uri"].to_pylist()
+        == ["s3://b/b"] * 2
+    )
+    assert tables.commit_embeddings(MODEL, DIMENSION, rows({"s3://b/b": 4}), "2").replaced == 1
