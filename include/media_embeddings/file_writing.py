@@ -26,8 +26,9 @@ from media_embeddings.table_layout import FILE_BYTES, ROW_GROUP_BYTES, Layout, n
 
 logger = logging.getLogger(__name__)
 
-# What the encoder writes is at most a page of 1 MiB.
-_MOST_WRITES_BEHIND = 16
+# Every write to a file of Python's waits for the interpreter, which parsers hold: pages are gathered before that.
+_WRITE_BYTES = 8 * 1024**2
+_MOST_WRITES_BEHIND = 2
 
 
 def file_system(uri: str, options: dict[str, str]) -> FileSystem:
@@ -77,7 +78,8 @@ class FileWriter:
     def __init__(self, filesystem: FileSystem, layout: Layout, partition: Mapping[str, str]) -> None:
         self._filesystem, self._layout, self._partition = filesystem, layout, dict(partition)
         self._path = layout.new_path(partition)
-        self._writer = pq.ParquetWriter(self._path, layout.stored, filesystem=filesystem, **layout.parquet_options)
+        self._sink = filesystem.open_output_stream(self._path, compression=None, buffer_size=_WRITE_BYTES)
+        self._writer = pq.ParquetWriter(self._sink, layout.stored, **layout.parquet_options)
         self._rows = 0
         self._least: dict[str, Any] = {}
         self._greatest: dict[str, Any] = {}
@@ -103,13 +105,15 @@ class FileWriter:
     def abandon(self) -> None:
         """Close the file without a use for it: it is in no commit."""
         try:
-            self._writer.close()
+            with self._sink:
+                self._writer.close()
         except OSError as error:
             logger.warning("%s was given up, and could not be closed: %s", self._path, error)
 
     def close(self) -> AddAction:
         """Finish the file, and return what a commit has to add."""
-        self._writer.close()
+        with self._sink:
+            self._writer.close()
         return AddAction(
             path=self._path,
             size=self._filesystem.get_file_info(self._path).size,
