@@ -352,9 +352,8 @@ class Submitter:
             return
         for uri, batch in list(self._of_others.items()):
             if batch.is_done:
-                self._record_of_others(batch)
-                self._tickets.take_away(batch.submission.manifest_uri or "")
                 self._let_go(uri)
+                self._tickets.take_away(batch.submission.manifest_uri or "")
         if leases.now() - self._tickets_seen_at < _TICKETS_EVERY_SECONDS:
             return
         self._tickets_seen_at = leases.now()

@@ -70,12 +70,13 @@ def compact(table: KeptTable, sizes: FileBytes = FileBytes(), *, dry_run: bool =
 
     :param dry_run: count what would be written, and write nothing; ``files_added`` is an estimate then.
     """
-    if table.open() is None:
+    opened = table.open()
+    if opened is None:
         return None
     total = Compaction(0, 0, 0, 0, 0, 0)
     for number in range(_ROUNDS):
         # What is often overtaken is tried in smaller sets: of those a merge takes fewer away.
-        chosen, in_rows = _choose(table, _opened(table), replace(sizes, commit=sizes.commit // 4**number))
+        chosen, in_rows = _choose(table, opened, replace(sizes, commit=sizes.commit // 4**number))
         if dry_run:
             return _foreseen(chosen, in_rows)
         overtaken = 0
@@ -95,6 +96,7 @@ def compact(table: KeptTable, sizes: FileBytes = FileBytes(), *, dry_run: bool =
         if not overtaken:
             break
         logger.info("%s: %d sets were overtaken by merges in round %d", table.name, overtaken, number + 1)
+        opened = _opened(table)
     return total
 
 

@@ -11,12 +11,7 @@ from bedrock_async_invoke import attempts, submitter
 from bedrock_async_invoke.batch import Batch
 from bedrock_async_invoke.submitter import ManifestSubmission, Submission, Submitter
 from tests.unit.bedrock_async_invoke.fake_aws import MODEL, TIMED_OUT, LostAnswer, request
-
-INTENTS, LEASE_FOLDER = "s3://tables/intents", "s3://tables/submitter"
-
-
-def manifest(name: str) -> str:
-    return f"s3://work/runs/run-1/batches/{name}/requests.jsonl"
+from tests.unit.bedrock_async_invoke.test_several_submitters import INTENTS, SUBMITTER, manifest, run
 
 
 @pytest.fixture
@@ -24,19 +19,10 @@ def submission(clients, clock):
     def submission(name: str, *requests, **changes) -> Submission:
         if requests:
             clients.put_lines(manifest(name), *requests)
-        given = {"intents_uri": INTENTS, "submitter_uri": LEASE_FOLDER, "adopt_since": clock.now - 86_400}
+        given = {"intents_uri": INTENTS, "submitter_uri": SUBMITTER, "adopt_since": clock.now - 86_400}
         return Submission(MODEL, manifest(name), **{**given, "poll_interval": 5.0, **changes})
 
     return submission
-
-
-def finish(clock, *submissions: ManifestSubmission, seconds: float = 600) -> None:
-    """Take turns until all are done, within a limit of the fake clock's time."""
-    until, left = clock.now + seconds, list(submissions)
-    while left:
-        assert clock.now < until, "not all are done"
-        left = [one for one in left if one.step() is not None]
-        clock.sleep(1)
 
 
 def failing_once(monkeypatch, clients, method: str, part: str) -> None:
@@ -67,7 +53,7 @@ def test_an_error_before_start_fails_one_task_and_every_request_is_started_all_t
 
     with pytest.raises(OSError, match="connection reset"):
         one.step()
-    finish(clock, ManifestSubmission(clients, of_one, shared), other)
+    run(clock, ManifestSubmission(clients, of_one, shared), other)
 
     assert sorted(bedrock.accepted) == ["request-1", "request-10", "request-11", "request-12"]
     assert bedrock.most_in_progress <= 2
@@ -81,7 +67,7 @@ def test_an_error_while_a_new_holder_reads_the_record_loses_no_batch(clients, be
 
     with pytest.raises(OSError, match="connection reset"):
         one.step()
-    finish(clock, ManifestSubmission(clients, of_one, shared), other)
+    run(clock, ManifestSubmission(clients, of_one, shared), other)
 
     assert sorted(bedrock.accepted) == ["request-1", "request-10"]
 
@@ -104,7 +90,7 @@ def test_a_request_that_comes_back_within_the_lists_lag_is_not_started_again(
 
     monkeypatch.setattr(clients, "write_if", refusing)
     with pytest.raises(OSError, match="503"):
-        finish(clock, one)
+        run(clock, one)
     monkeypatch.setattr(clients, "write_if", write_if)
     for _ in range(60):
         other.step()
@@ -143,7 +129,7 @@ def test_a_ticket_whose_manifest_is_refused_fails_nobody_elses_task(clients, bed
         return read(uri)
 
     monkeypatch.setattr(clients, "read", refusing)
-    finish(clock, ManifestSubmission(clients, of_one, shared))
+    run(clock, ManifestSubmission(clients, of_one, shared))
 
     assert bedrock.accepted == ["request-1"]
 
@@ -162,7 +148,7 @@ def test_when_the_last_task_of_a_process_leaves_the_next_one_finds_nothing_of_ot
     one.step()
     one.close()
     shared.tickets.take_away(manifest("foreign"))
-    finish(clock, ManifestSubmission(clients, of_next, shared))
+    run(clock, ManifestSubmission(clients, of_next, shared))
 
     assert "request-2" in bedrock.accepted
 
