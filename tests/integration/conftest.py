@@ -7,6 +7,7 @@ import os
 import pytest
 
 from bedrock_simulator.admin import SimulatorAdmin
+from local_stack.processes import wait_until
 from local_stack.stack import LocalStack
 
 
@@ -22,9 +23,20 @@ def stack(tmp_path_factory):
 
 @pytest.fixture
 def simulator(stack):
-    """Give the simulator's administration; settings and faults are as at the start afterwards."""
+    """Give the simulator's administration; settings and faults are as at the start afterwards, and nothing is in progress."""
     admin = SimulatorAdmin(stack.simulator.endpoint_url)
     settings = admin.settings()
     yield admin
     admin.clear_faults()
     admin.settings(**settings)
+    end_all_jobs(admin)
+
+
+def end_all_jobs(simulator: SimulatorAdmin) -> None:
+    """Let the jobs end that are stuck, and those that have yet to begin, and wait until all have."""
+
+    def ended() -> bool:
+        simulator.end_jobs()
+        return not simulator.health()["jobs"].get("InProgress")
+
+    wait_until(ended, seconds=60, what="every job had ended")

@@ -18,7 +18,6 @@ from bedrock_async_invoke.invoker import Invoker, Invoking
 from bedrock_async_invoke.runtime import BedrockRuntime
 from bedrock_async_invoke.submitter import ManifestSubmission, Submission, submit_blocking
 from bedrock_async_invoke.watcher import Watch, Watcher, watch_blocking
-from local_stack.processes import wait_until
 from media_embeddings.library import Library
 from media_embeddings.listing import list_media
 from media_embeddings.merging import merge_batch
@@ -213,12 +212,6 @@ def starts(simulator) -> int:
 def invokes(simulator) -> int:
     """Return how many InvokeModel calls were answered."""
     return simulator.calls().get("InvokeModel", {}).get("", 0)
-
-
-def end_all_jobs(simulator) -> None:
-    """Let the jobs end that are stuck, and wait until they have."""
-    assert simulator.end_jobs() > 0
-    wait_until(lambda: not simulator.health()["jobs"].get("InProgress"), seconds=60, what="every job had ended")
 
 
 def vectors(rows: list[dict[str, Any]]) -> np.ndarray:

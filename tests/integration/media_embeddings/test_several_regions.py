@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -25,7 +26,8 @@ from media_embeddings.search.queries import LikeQuery, TextQuery
 from media_embeddings.search.scanning import TableUnreachableError
 from media_embeddings.search.searching import search
 from media_embeddings.storage import Storage
-from tests.integration.media_embeddings.conftest import Pipeline, end_all_jobs, film, picture
+from tests.integration.conftest import end_all_jobs
+from tests.integration.media_embeddings.conftest import Pipeline, film, picture
 
 WINDOWS = {"films_us": 2, "films_eu": 3}
 JOB_SECONDS = 2.0
@@ -45,12 +47,16 @@ class Region:
         return self.pipeline.library
 
     def in_progress(self) -> int:
-        return self.simulator.health()["jobs"].get("InProgress", 0)
+        return sum(job["status"] == "InProgress" for job in self._jobs())
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        """Return this test's invocations, as Bedrock's own list has them; others share the region's simulator."""
+        client = bedrock(self.library)
+        return client.list_async_invokes(submitTimeAfter=self.since, maxResults=1000)["asyncInvokeSummaries"]
 
     def most_at_once(self) -> int:
-        """Return how many of this test's invocations were in progress at once, as Bedrock's own list has them."""
-        client = bedrock(self.library)
-        jobs = client.list_async_invokes(submitTimeAfter=self.since, maxResults=1000)["asyncInvokeSummaries"]
+        """Return how many of this test's invocations were in progress at once."""
+        jobs = self._jobs()
         # Of an end and a beginning in the same moment the end comes first.
         steps = sorted((job["submitTime"], 1) for job in jobs) + sorted((job["endTime"], -1) for job in jobs)
         most = current = 0
@@ -141,6 +147,7 @@ def regions(stacks, monkeypatch, tmp_path):
     for name, one in found.items():
         one.simulator.clear_faults()
         one.simulator.settings(**before[name])
+        end_all_jobs(one.simulator)
 
 
 def side_by_side(*work: Callable[[], object]) -> list[object]:
