@@ -20,7 +20,7 @@ import boto3
 import numpy as np
 import psutil
 
-from benchmarks.processes import in_new_process, peak_mebibytes
+from benchmarks.processes import ChildrenWatch, in_new_process, own_cpu_seconds, peak_mebibytes
 from local_stack.seaweedfs import SeaweedFS
 from media_embeddings.batches import write_batch
 from media_embeddings.identity import canonical_parameters
@@ -158,7 +158,7 @@ def make_batch(storage: Storage, form: str, objects: int, run: str) -> BatchFold
 
 @dataclass(frozen=True)
 class Measured:
-    """What a step took in a process of its own."""
+    """What a step took in a process of its own, with the processes that it has started."""
 
     value: Any
     seconds: float
@@ -174,11 +174,12 @@ def in_a_process(server: Server, step: Callable[..., Any], *arguments: Any) -> M
 
 def _measured(server: Server, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Measured:
     storage = server.storage
-    before, server_before, start = time.process_time(), server.cpu_seconds(), time.perf_counter()
-    value = step(storage, *arguments)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - before
+    before, server_before, start = own_cpu_seconds(), server.cpu_seconds(), time.perf_counter()
+    with ChildrenWatch() as children:
+        value = step(storage, *arguments)
+    seconds, cpu = time.perf_counter() - start, own_cpu_seconds() - before
     server_cpu = server.cpu_seconds() - server_before
-    return Measured(value, seconds, cpu, server_cpu, peak_mebibytes())
+    return Measured(value, seconds, cpu, server_cpu, peak_mebibytes() + children.peak_mebibytes)
 
 
 def contents(storage: Storage, form: str, objects: int) -> Iterator[bytes]:

@@ -3,7 +3,8 @@
     PYTHONPATH=include:plugins:. .venv/bin/python benchmarks/merge.py [GiB] [rounds]
 
 Real: the S3 server (SeaweedFS on the same cores), the outputs' bytes (see ``made_batch.py``), the merge as its task runs it, in
-a process of its own, with its three commits. Made up: the batch, whose invocations never ran. Compared in the same run with
+a process of its own, with those that it starts to parse and with its three commits. Made up: the batch, whose invocations never
+ran. Compared in the same run with
 
 - simdjson: ``Parser().parse`` and ``as_buffer`` of every vector, of the same bytes, from memory, on one core;
 - ``json``, pandas and ``to_parquet`` to the same S3 server, of the same outputs.

@@ -2,8 +2,9 @@
 
     PYTHONPATH=include:plugins:. .venv/bin/python benchmarks/merge_memory.py [MiB ...]
 
-The merge runs as its task does, each in a process of its own, whose largest resident size is taken; the S3 server is real
-(SeaweedFS), the outputs are of one-hour videos (see ``made_batch.py``), the batch's invocations never ran.
+The merge runs as its task does, each in a process of its own, whose largest resident size is taken, with those of the
+processes that it parses with; the S3 server is real (SeaweedFS), the outputs are of one-hour videos (see ``made_batch.py``),
+the batch's invocations never ran.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def main(sizes: list[int]) -> None:
                 baseline=", ".join(f"{peaks[other]:.0f} MiB for {other} MiB" for other in sizes if other != size),
                 limit=f"a merge of an empty batch: {empty:.0f} MiB",
                 command=COMMAND,
-                conditions=f"{machine()}; largest resident size of the merge's process; outputs of {of_one / 1024**2:.0f} MiB",
+                conditions=f"{machine()}; largest resident sizes of the merge's process and of those that parse for it; "
+                f"outputs of {of_one / 1024**2:.0f} MiB",
             )
             for size, peak in peaks.items()
         )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -22,10 +23,12 @@ from media_embeddings.media import MediaObject
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.outcomes import Invocation, InvocationStatus, verdict
 from media_embeddings.output_folder import OutputFolder
+from media_embeddings.output_rows import OutputInvalidError
+from media_embeddings.part_parsers import PartParsers
 from media_embeddings.parts import Part
 from media_embeddings.planning import PlannedObject, Status
 from media_embeddings.reasons import Reason, ReasonCode
-from media_embeddings.results import OutputInvalidError, SegmentRows, joined
+from media_embeddings.results import SegmentRows, joined
 from media_embeddings.run_folder import BatchFolder
 from media_embeddings.storage import ObjectNotFoundError, ObjectUnreadableError, Storage
 
@@ -128,23 +131,25 @@ class BatchOutputs:
         be kept. The iterator has to be closed if it is not read to its end.
         """
         waiting: Sequence[PlannedObject] = self._planned
-        while waiting:
-            late = []
-            requests = ((one, place) for one in waiting for place in range(len(one.requests)))
-            found = in_order(self._read_one, requests, threads=_PARALLEL_READS, most_bytes=_BYTES_UNDER_WAY)
-            with closing(found):
-                for one in waiting:
-                    answers = list(islice(found, len(one.requests)))
-                    there = [answer for answer in answers if answer is not None]
-                    if len(there) < len(answers):
-                        late.append(one)
-                    else:
-                        yield _gathered(one, there)
-            waiting = late
-            if late:
-                time.sleep(max(0.0, min(self._waiting_until - time.monotonic(), 1.0)))
+        with PartParsers() as parsers:
+            while waiting:
+                late = []
+                requests = ((one, place) for one in waiting for place in range(len(one.requests)))
+                read = partial(self._read_one, parsers)
+                found = in_order(read, requests, threads=_PARALLEL_READS, most_bytes=_BYTES_UNDER_WAY)
+                with closing(found):
+                    for one in waiting:
+                        answers = list(islice(found, len(one.requests)))
+                        there = [answer for answer in answers if answer is not None]
+                        if len(there) < len(answers):
+                            late.append(one)
+                        else:
+                            yield _gathered(one, there)
+                waiting = late
+                if late:
+                    time.sleep(max(0.0, min(self._waiting_until - time.monotonic(), 1.0)))
 
-    def _read_one(self, request: tuple[PlannedObject, int], share: Share) -> _Answer | None:
+    def _read_one(self, parsers: PartParsers, request: tuple[PlannedObject, int], share: Share) -> _Answer | None:
         """Return None for what is not there yet."""
         one, place = request
         part, is_last = one.requests[place], place == len(one.requests) - 1
@@ -153,7 +158,9 @@ class BatchOutputs:
             return _Answer(PartOutcome(part, invocation, ended, found.status, found.reason))
         assert ended is not None  # noqa: S101 - a request without a verdict has a completed invocation
         try:
-            rows = self._rows(one.media, ended, share)
+            rows = self._rows(
+                one.media, ended, OutputFolder(self._storage, ended.output_uri, share, parsers, self._whole)
+            )
             if rows is None:
                 return None
             absent = _absent_options(rows, self._model, one)
@@ -163,8 +170,7 @@ class BatchOutputs:
         outcome = PartOutcome(part, invocation, ended, Status.EMBEDDED)
         return _Answer(outcome, _placed(rows, part), absent, version_id)
 
-    def _rows(self, media: MediaObject, ended: InvocationStatus, share: Share) -> SegmentRows | None:
-        folder = OutputFolder(self._storage, ended.output_uri, share, self._whole)
+    def _rows(self, media: MediaObject, ended: InvocationStatus, folder: OutputFolder) -> SegmentRows | None:
         is_last_look = time.monotonic() >= self._waiting_until
         try:
             return self._model.read_output(folder, media.media_type)

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Every write to a file of Python's waits for the interpreter, which parsers hold: pages are gathered before that.
 _WRITE_BYTES = 8 * 1024**2
-_MOST_WRITES_BEHIND = 2
+# A store takes a second for a part now and then.
+_MOST_WRITES_BEHIND = 5
 
 
 def file_system(uri: str, options: dict[str, str]) -> FileSystem:
@@ -138,7 +139,8 @@ class RollingWriter:
     """Files of a table, one after the other, from rows that come in order.
 
     Rows that are added together stay together in a file, so that every file holds its own range of objects. Encoding is
-    done in a thread: :meth:`add` waits only while the row group before is still being encoded.
+    done in a thread: :meth:`add` waits only while the row group before is still being encoded. In another one a file that
+    is complete is closed, so that a store which is slow to take its end holds nothing up but the end of the next file.
 
     As a context manager it gives up what is unfinished when it is left.
 
@@ -147,8 +149,9 @@ class RollingWriter:
 
     def __init__(self, filesystem: Callable[[], FileSystem], layout: Layout) -> None:
         self._filesystem, self._layout = filesystem, layout
-        self._encoder = ThreadPoolExecutor(1)
+        self._encoder, self._closer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._encoding: Future[None] | None = None
+        self._closing: Future[AddAction] | None = None
         self._partitions: dict[tuple[str, ...], _Rolling] = {}
         self._added: list[AddAction] = []
 
@@ -171,6 +174,7 @@ class RollingWriter:
         for values in self._partitions:
             self._finish(values)
         self._wait()
+        self._take_closed()
         return self._added
 
     def __enter__(self) -> Self:
@@ -178,6 +182,7 @@ class RollingWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._encoder.shutdown()
+        self._closer.shutdown()
         for rolling in self._partitions.values():
             if rolling.file is not None:
                 rolling.file.abandon()
@@ -204,10 +209,16 @@ class RollingWriter:
 
         def close() -> None:
             if rolling.file is not None:
-                self._added.append(rolling.file.close())
+                self._take_closed()
+                self._closing = self._closer.submit(rolling.file.close)
                 rolling.file = None
 
         self._run(close)
+
+    def _take_closed(self) -> None:
+        if self._closing is not None:
+            self._added.append(self._closing.result())
+            self._closing = None
 
     def _run(self, work: Callable[[], None]) -> None:
         self._wait()

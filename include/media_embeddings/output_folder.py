@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from threading import Lock
 
 from media_embeddings.in_order import Share
+from media_embeddings.part_parsers import PartParsers
 from media_embeddings.storage import Storage, join_uri
 
 _CHUNK_BYTES = 512 * 1024
@@ -16,11 +17,12 @@ class OutputFolder:
     """The folder of one invocation. A shared prefix is never searched: files are named.
 
     :param share: what this output has of the bytes that may be under way at once.
+    :param parsers: what parses the parts of its files.
     :param alone: held by who needs several times a file's size, so that only one does at a time.
     """
 
-    def __init__(self, storage: Storage, uri: str, share: Share, alone: Lock) -> None:
-        self._storage, self.uri, self._share, self._alone = storage, uri, share, alone
+    def __init__(self, storage: Storage, uri: str, share: Share, parsers: PartParsers, alone: Lock) -> None:
+        self._storage, self.uri, self._share, self.parsers, self._alone = storage, uri, share, parsers, alone
         self._taken = 0
 
     @contextmanager
@@ -30,6 +32,7 @@ class OutputFolder:
         :raises ObjectNotFoundError: where there is none.
         """
         with closing(self._storage.open(join_uri(self.uri, name))) as content:
+            self.parsers.expect(content.size_bytes)
             self._take(content.size_bytes)
             yield content.chunks(_CHUNK_BYTES)
 

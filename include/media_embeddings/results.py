@@ -1,15 +1,11 @@
-"""Reads a model's ``output.json`` into arrays, and refuses one that is not what the model promises.
-
-Vectors go from the JSON parser's buffer into float32 without a Python number in between. The wrapper around the rows is
-read tolerantly, since the documentation and what is seen in the field differ; the rows themselves strictly.
-"""
+"""The segments of a media object, put in order, and refused where two of them are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import simdjson
@@ -17,20 +13,19 @@ from numpy.typing import NDArray
 
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
-from media_embeddings.reasons import Reason, ReasonCode
+from media_embeddings.output_rows import (
+    NotAPartError,
+    OutputInvalidError,
+    PartRows,
+    RowRules,
+    numbers_of,
+    parse_rows,
+    refuse_infinite,
+)
+
+Value = TypeVar("Value")
 
 _TIMED = frozenset({MediaType.VIDEO, MediaType.AUDIO})
-_SCOPES = ("asset", "clip")
-# {"data": {"embeddings": [...]}}: more than have been seen around the rows.
-_MOST_WRAPPERS = 2
-
-
-class OutputInvalidError(Exception):
-    """An output is not what the model promises, or says itself what went wrong; the reason says where and how."""
-
-    def __init__(self, message: str, code: ReasonCode = ReasonCode.OUTPUT_INVALID) -> None:
-        super().__init__(message)
-        self.reason = Reason(code, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +58,6 @@ class SegmentRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    number: int
-    """Its place in the document, for messages."""
-    start_sec: float | None
-    end_sec: float | None
-    option: str | None
-    scope: str
-
-    @property
-    def order(self) -> tuple[float, str, str, float]:
-        return (self.start_sec or 0.0, self.scope, self.option or "", self.end_sec or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class Segment:
     """What one embedding stands for."""
 
@@ -86,11 +67,6 @@ class Segment:
     scope: str = "clip"
     start_char: int | None = None
     end_char: int | None = None
-
-    @property
-    def order(self) -> tuple[float, int, str, str, float]:
-        """Return what rows are sorted by."""
-        return (self.start_sec or 0.0, self.start_char or 0, self.scope, self.option or "", self.end_sec or 0.0)
 
 
 class SegmentCollector:
@@ -113,7 +89,7 @@ class SegmentCollector:
         if not isinstance(vector, simdjson.Array):
             raise OutputInvalidError(f"row {number} has no embedding")
         with np.errstate(over="ignore"):
-            numbers = _numbers(number, vector, self._dimension, flat=False).astype(np.float32)
+            numbers = numbers_of(number, vector, self._dimension, flat=False).astype(np.float32)
         self._segments.append(segment)
         self._vectors.append(numbers)
 
@@ -122,16 +98,10 @@ class SegmentCollector:
 
         :raises OutputInvalidError: where it is nothing, or two are for the same segment.
         """
-        if not self._segments:
-            raise OutputInvalidError("there are no rows in it")
-        order = sorted(range(len(self._segments)), key=lambda place: self._segments[place].order)
-        segments = [self._segments[place] for place in order]
-        _refuse_duplicates(segments)
-        vectors = np.stack([self._vectors[place] for place in order])
-        _refuse_infinite(vectors, 0)
+        segments = self._segments
         has_characters = any(one.start_char is not None for one in segments)
-        return SegmentRows(
-            embedding=vectors,
+        rows = SegmentRows(
+            embedding=_together(self._vectors),
             start_sec=[one.start_sec for one in segments],
             end_sec=[one.end_sec for one in segments],
             embedding_option=[one.option for one in segments],
@@ -139,6 +109,87 @@ class SegmentCollector:
             start_char=[one.start_char for one in segments] if has_characters else None,
             end_char=[one.end_char for one in segments] if has_characters else None,
         )
+        refuse_infinite(rows.embedding, 0)
+        return _in_order(rows)
+
+
+def row_rules(model: EmbeddingModel, media_type: MediaType) -> RowRules:
+    """Return what the rows of a media object have to be."""
+    return RowRules(model.dimension, frozenset(model.embedding_options), media_type in _TIMED)
+
+
+def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
+    """Return the segments of an ``output.json``.
+
+    :raises OutputInvalidError: where it is truncated or malformed, holds no row, or a row has a wrong length, a number
+        that is not finite, an unknown option or scope, or impossible times. One bad row refuses the whole object:
+        readers see whole objects or none.
+    """
+    try:
+        rows = parse_rows(simdjson.Parser(), document, row_rules(model, media_type))
+    except NotAPartError as error:
+        raise OutputInvalidError(f"not JSON, or cut off: {error} ({len(document)} bytes)") from error
+    return rows_of_parts([rows])
+
+
+def rows_of_parts(parts: Sequence[PartRows]) -> SegmentRows:
+    """Return the segments of an output of which these are all parts.
+
+    :raises OutputInvalidError: where there are none, or two are for the same segment.
+    """
+    return _in_order(
+        SegmentRows(
+            embedding=_together([part.embedding for part in parts]),
+            start_sec=[start for part in parts for start in part.start_sec],
+            end_sec=[end for part in parts for end in part.end_sec],
+            embedding_option=[option for part in parts for option in part.embedding_option],
+            embedding_scope=[scope for part in parts for scope in part.embedding_scope],
+        )
+    )
+
+
+def _together(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return vectors in one array, that are given one by one or many in an array."""
+    if not vectors:
+        raise OutputInvalidError("there are no rows in it")
+    return np.vstack(vectors) if len(vectors) > 1 else np.atleast_2d(vectors[0])
+
+
+def _in_order(rows: SegmentRows) -> SegmentRows:
+    """Return rows in the order of their segments.
+
+    :raises OutputInvalidError: where there are none, or two are for the same segment.
+    """
+    starts, characters, scopes = rows.start_sec, rows.start_char or [None] * len(rows.start_sec), rows.embedding_scope
+    keys = [
+        (start or 0.0, character or 0, scope, option or "", end or 0.0)
+        for start, character, scope, option, end in zip(
+            starts, characters, scopes, rows.embedding_option, rows.end_sec, strict=True
+        )
+    ]
+    if not keys:
+        raise OutputInvalidError("there are no rows in it")
+    # Vectors are heavy to move, and most outputs are in order.
+    if all(one < other for one, other in pairwise(keys)):
+        return rows
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    for one, other in pairwise(order):
+        if keys[one] == keys[other]:
+            scope, option = scopes[one], rows.embedding_option[one]
+            raise OutputInvalidError(f"two rows are for the same {scope}, option {option} and time")
+
+    def put(values: Sequence[Value]) -> list[Value]:
+        return [values[place] for place in order]
+
+    return SegmentRows(
+        embedding=rows.embedding[order],
+        start_sec=put(starts),
+        end_sec=put(rows.end_sec),
+        embedding_option=put(rows.embedding_option),
+        embedding_scope=put(scopes),
+        start_char=put(rows.start_char) if rows.start_char is not None else None,
+        end_char=put(rows.end_char) if rows.end_char is not None else None,
+    )
 
 
 def read_json_lines(chunks: Iterable[bytes], read: Callable[[int, Any], None]) -> None:
@@ -173,71 +224,6 @@ def _lines(chunks: Iterable[bytes]) -> Iterable[bytes]:
     yield b"".join(pending)
 
 
-class OutputParser:
-    """Reads the rows of one output, given whole or in parts that are rows between the same wrapper.
-
-    :param model: whose output it is.
-    :param media_type: of the media object.
-    """
-
-    def __init__(self, model: EmbeddingModel, media_type: MediaType) -> None:
-        self._model, self._media_type = model, media_type
-        # One of its own, since the parsed document lives in its parser's memory, which is used again for every part.
-        self._parser = simdjson.Parser()
-        self._rows: list[_Row] = []
-        self._vectors: list[NDArray[np.float32]] = []
-
-    def read(self, part: bytes, *, is_part: Callable[[Any], bool] | None = None) -> None:
-        """Read the rows of a document that has the same wrapper as the whole.
-
-        :param is_part: says of the parsed document whether it may be a part; it may not be used later.
-        :raises OutputInvalidError: as :func:`parse_output` does.
-        :raises NotAPartError: where it is no JSON, or may be no part.
-        """
-        try:
-            document = self._parser.parse(part)
-        # Integers of more than 64 bits and too deep a nesting are RuntimeErrors to this parser.
-        except (ValueError, RuntimeError) as error:
-            raise NotAPartError(str(error)) from error
-        if is_part is not None and not is_part(document):
-            raise NotAPartError("its wrapper is another")
-        first = len(self._rows)
-        entries = list(_entries(document))
-        # With a bracket a vector and one around the rows, none is left for a list within a vector.
-        flat = part.count(b"[") <= len(entries) + 1
-        vectors = np.empty((len(entries), self._model.dimension), dtype=np.float32)
-        # A number that float32 can't hold becomes infinite here, and is refused for that.
-        with np.errstate(over="ignore"):
-            for vector, (number, entry) in zip(vectors, enumerate(entries, start=first), strict=True):
-                row, numbers = _read_row(number, entry, self._model, self._media_type)
-                vector[:] = _numbers(number, numbers, self._model.dimension, flat=flat)
-                self._rows.append(row)
-        _refuse_infinite(vectors, first)
-        self._vectors.append(vectors)
-
-    def rows(self) -> SegmentRows:
-        """Return the rows of everything that was read.
-
-        :raises OutputInvalidError: where there are none, or two for the same segment.
-        """
-        if not self._rows:
-            raise OutputInvalidError("there are no rows in it")
-        keys = [row.order for row in self._rows]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        rows = [self._rows[place] for place in order]
-        _refuse_duplicates(rows)
-        vectors = np.concatenate(self._vectors) if len(self._vectors) > 1 else self._vectors[0]
-        self._vectors = [vectors]
-        return SegmentRows(
-            # Vectors are heavy to move, and most outputs are in order.
-            embedding=vectors if order == list(range(len(order))) else vectors[order],
-            start_sec=[row.start_sec for row in rows],
-            end_sec=[row.end_sec for row in rows],
-            embedding_option=[row.option for row in rows],
-            embedding_scope=[row.scope for row in rows],
-        )
-
-
 def joined(parts: Sequence[SegmentRows]) -> SegmentRows:
     """Return the rows of an object's requests one after the other; each is of a part of the object where there are several."""
     if len(parts) == 1:
@@ -251,103 +237,3 @@ def joined(parts: Sequence[SegmentRows]) -> SegmentRows:
         start_char=[start for one in parts for start in one.start_char or [None] * len(one.embedding)],
         end_char=[end for one in parts for end in one.end_char or [None] * len(one.embedding)],
     )
-
-
-class NotAPartError(Exception):
-    """What was given as a part of an output is none: it has to be read as a whole."""
-
-
-def parse_output(document: bytes, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
-    """Return the segments of an ``output.json``.
-
-    :raises OutputInvalidError: where it is truncated or malformed, holds no row, or a row has a wrong length, a number
-        that is not finite, an unknown option or scope, or impossible times. One bad row refuses the whole object:
-        readers see whole objects or none.
-    """
-    parser = OutputParser(model, media_type)
-    try:
-        parser.read(document)
-    except NotAPartError as error:
-        raise OutputInvalidError(f"not JSON, or cut off: {error} ({len(document)} bytes)") from error
-    return parser.rows()
-
-
-def _entries(document: Any) -> Iterable[Any]:
-    """Return the rows of any of the wrappers that are documented or were seen."""
-    for _ in range(_MOST_WRAPPERS + 1):
-        if isinstance(document, simdjson.Array):
-            return document
-        if not isinstance(document, simdjson.Object):
-            break
-        if "embedding" in document:
-            return [document]
-        document = document.get("data", document.get("embeddings"))
-    raise OutputInvalidError("it has neither data, embeddings nor embedding; the model's output has changed its form")
-
-
-def _read_row(number: int, row: Any, model: EmbeddingModel, media_type: MediaType) -> tuple[_Row, Any]:
-    """Return what a row says of its segment, and the parser's array of its vector."""
-    if not isinstance(row, simdjson.Object) or "embedding" not in row:
-        raise OutputInvalidError(f"row {number} has no embedding")
-    vector = row["embedding"]
-    if not isinstance(vector, simdjson.Array):
-        raise OutputInvalidError(f"row {number}: its embedding is no list")
-    timed = media_type in _TIMED
-    scope = _text(number, row, "embeddingScope") or ("clip" if timed else "asset")
-    if scope not in _SCOPES:
-        raise OutputInvalidError(f"row {number} has the unknown embeddingScope {scope!r}")
-    option = _text(number, row, "embeddingOption")
-    if option is not None and option not in model.embedding_options:
-        allowed = ", ".join(sorted(model.embedding_options))
-        raise OutputInvalidError(f"row {number} has the unknown embeddingOption {option!r}, not one of {allowed}")
-    start, end = _times(number, row, scope) if timed else (None, None)
-    return _Row(number, start, end, option, scope), vector
-
-
-def _refuse_infinite(vectors: NDArray[np.float32], first: int) -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        number = first + int(np.argmin(finite))
-        raise OutputInvalidError(f"row {number}: its embedding holds NaN, infinity, or a number too large for float32")
-
-
-def _numbers(number: int, vector: Any, dimension: int, *, flat: bool) -> NDArray[np.float64]:
-    try:
-        numbers = np.frombuffer(vector.as_buffer(of_type="d"), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        message = f"row {number}: its embedding holds something else than numbers ({error})"
-        raise OutputInvalidError(message) from error
-    # The parser flattens lists within the list.
-    if not flat and any(isinstance(value, simdjson.Array) for value in vector):
-        raise OutputInvalidError(f"row {number}: its embedding holds something else than numbers (a list)")
-    if len(numbers) != dimension:
-        raise OutputInvalidError(f"row {number} has {len(numbers)} numbers, the model's vectors have {dimension}")
-    return numbers
-
-
-def _text(number: int, row: Any, name: str) -> str | None:
-    value = row.get(name)
-    # The guide's template writes some of these as a list of one.
-    if isinstance(value, simdjson.Array) and len(value) == 1:
-        value = value[0]
-    if value is not None and not isinstance(value, str):
-        raise OutputInvalidError(f"row {number}: {name} is no text")
-    return value
-
-
-def _times(number: int, row: Any, scope: str) -> tuple[float | None, float | None]:
-    start, end = row.get("startSec"), row.get("endSec", row.get("endsec"))
-    for value in (start, end):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise OutputInvalidError(f"row {number}: startSec or endSec is no number")
-    if scope != "asset" and (start is None or end is None):
-        raise OutputInvalidError(f"row {number} has no startSec or no endSec")
-    if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
-        raise OutputInvalidError(f"row {number} covers {start} s to {end} s, which is no stretch of time")
-    return (None if start is None else float(start), None if end is None else float(end))
-
-
-def _refuse_duplicates(rows: Sequence[_Row | Segment]) -> None:
-    for one, other in pairwise(rows):
-        if one.order == other.order:
-            raise OutputInvalidError(f"two rows are for the same {one.scope}, option {one.option} and time")

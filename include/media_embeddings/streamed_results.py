@@ -12,25 +12,23 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
-
-import simdjson
 
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.output_folder import OutputFolder
-from media_embeddings.results import NotAPartError, OutputInvalidError, OutputParser, SegmentRows, parse_output
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, PartRows, Place
+from media_embeddings.part_parsers import PartParsers, Pieces
+from media_embeddings.results import SegmentRows, parse_output, row_rules, rows_of_parts
 
 logger = logging.getLogger(__name__)
 
 _OUTPUT = "output.json"
-# Up to a first row, a list of them in the wrappers that results.py knows.
+# Up to a first row, a list of them in the wrappers that output_rows.py knows.
 _WRAPPER = re.compile(rb'\s*(?:\{\s*"(?:data|embeddings)"\s*:\s*){0,2}\[\s*(?=\{)')
 _BETWEEN_ROWS = re.compile(rb"\}\s*,\s*(?=\{)")
 _LONGEST_BETWEEN = 64
 # An output is made of rows that are all alike: where so many braces are no ends of rows, none is.
 _MOST_BRACES = 64
-_ROWS_KEYS = frozenset({"data", "embeddings", "embedding"})
 
 
 def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
@@ -42,7 +40,7 @@ def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType
     try:
         with folder.chunks(_OUTPUT) as chunks:
             try:
-                return parse_chunks(chunks, model, media_type)
+                return parse_chunks(chunks, model, media_type, folder.parsers)
             except NotAPartError as error:
                 logger.info("%s/%s is read as a whole: %s", folder.uri, _OUTPUT, error)
         with folder.whole(_OUTPUT) as document:
@@ -51,7 +49,9 @@ def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType
         raise OutputInvalidError(f"{_OUTPUT}: {error.reason.message}") from error
 
 
-def parse_chunks(chunks: Iterable[bytes], model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
+def parse_chunks(
+    chunks: Iterable[bytes], model: EmbeddingModel, media_type: MediaType, parsers: PartParsers
+) -> SegmentRows:
     """Return the segments of an ``output.json`` that arrives in chunks, each of several rows if there are many.
 
     :raises OutputInvalidError: as :func:`media_embeddings.results.parse_output` does.
@@ -61,14 +61,15 @@ def parse_chunks(chunks: Iterable[bytes], model: EmbeddingModel, media_type: Med
     first, second = next(arriving, b""), next(arriving, None)
     if second is None:
         return parse_output(first, model, media_type)
-    parser = OutputParser(model, media_type)
-    for part, is_last in _parts(first, chain([second], arriving)):
-        parser.read(part, is_part=_is_end if is_last else _is_middle)
-    return parser.rows()
+    rules, parts, rows = row_rules(model, media_type), list[PartRows](), 0
+    for pieces, place in _parts(first, chain([second], arriving)):
+        parts.append(parsers.parse(pieces, rules, first=rows, place=place))
+        rows += len(parts[-1].start_sec)
+    return rows_of_parts(parts)
 
 
-def _parts(first: bytes, others: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield the parts of a document, each with the whole's wrapper, and whether it is the last one."""
+def _parts(first: bytes, others: Iterable[bytes]) -> Iterator[tuple[Pieces, Place]]:
+    """Yield the parts of a document, each in pieces and with the whole's wrapper."""
     wrapper = _WRAPPER.match(first)
     if wrapper is None:
         raise NotAPartError("its wrapper is unknown")
@@ -80,9 +81,9 @@ def _parts(first: bytes, others: Iterable[bytes]) -> Iterator[tuple[bytes, bool]
         if cut is None:
             pending.append(chunk)
             continue
-        yield b"".join((*pending, memoryview(chunk)[: cut[0]], closing)), False
-        pending = [opening, chunk[cut[1] :]]
-    yield b"".join(pending), True
+        yield (*pending, memoryview(chunk)[: cut[0]], closing), Place.MIDDLE
+        pending = [opening, memoryview(chunk)[cut[1] :]]
+    yield pending, Place.END
 
 
 def _last_cut(text: bytes) -> tuple[int, int] | None:
@@ -97,25 +98,3 @@ def _last_cut(text: bytes) -> tuple[int, int] | None:
             return start + 1, found.end()
         end = start
     return None
-
-
-def _is_middle(document: Any) -> bool:
-    """Whether there is nothing but the rows: nothing has come after them where the wrapper was closed."""
-    while isinstance(document, simdjson.Object):
-        if len(document) != 1:
-            return False
-        document = document[next(iter(document))]
-    return isinstance(document, simdjson.Array)
-
-
-def _is_end(document: Any) -> bool:
-    """Whether there is one list of rows only; other things may have come after it."""
-    while isinstance(document, simdjson.Object):
-        keys = [key for key in document if key in _ROWS_KEYS]
-        if len(keys) != 1:
-            return False
-        document = document[keys[0]]
-    return isinstance(document, simdjson.Array)
-
-
-__all__ = ["NotAPartError", "parse_chunks", "read_rows"]

@@ -247,7 +247,8 @@ class Nova2Multimodal:
 
     def read_output(self, folder: OutputFolder, media_type: MediaType) -> SegmentRows:
         """Return the segments of all the files that the result names; one that failed refuses the object."""
-        from media_embeddings.results import OutputInvalidError, SegmentCollector, read_json_lines
+        from media_embeddings.output_rows import OutputInvalidError
+        from media_embeddings.results import SegmentCollector, read_json_lines
 
         with folder.whole(_RESULT) as content:
             try:
@@ -266,7 +267,7 @@ class Nova2Multimodal:
 
     def _results(self, result: Any) -> list[dict[str, Any]]:
         """Return what a result says of each embedding type, of which none failed altogether."""
-        from media_embeddings.results import OutputInvalidError
+        from media_embeddings.output_rows import OutputInvalidError
 
         found = result.get("embeddingResults") if isinstance(result, dict) else None
         if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
@@ -301,7 +302,7 @@ def _segmentation(check: Checker, given: Mapping[str, Any], media_type: MediaTyp
 
 
 def _failure(subject: str, said: Mapping[str, Any]) -> Exception:
-    from media_embeddings.results import OutputInvalidError
+    from media_embeddings.output_rows import OutputInvalidError
 
     reason = str(said.get("failureReason") or said.get("status") or "no status")
     message = said.get("message")
@@ -314,7 +315,7 @@ def _failure(subject: str, said: Mapping[str, Any]) -> Exception:
 def _take_line(
     collector: SegmentCollector, file: str, embedding_type: str, media_type: MediaType, number: int, line: Any
 ) -> None:
-    from media_embeddings.results import OutputInvalidError
+    from media_embeddings.output_rows import OutputInvalidError
 
     status = line.get("status")
     metadata = line.get("segmentMetadata")

@@ -16,7 +16,8 @@ from media_embeddings.library import Library
 from media_embeddings.media import MediaObject, MediaType
 from media_embeddings.models.media_source import ContentTooLargeError
 from media_embeddings.models.protocol import EmbeddingModel
-from media_embeddings.results import OutputInvalidError, parse_output
+from media_embeddings.output_rows import OutputInvalidError
+from media_embeddings.results import parse_output
 from media_embeddings.search.cosine import Vectors, unit
 from media_embeddings.search.queries import LikeQuery, SearchRefusedError
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from media_embeddings import batch_outputs, file_writing, output_folder
+from local_stack.processes import wait_until
+from media_embeddings import batch_outputs, file_writing, output_folder, part_parsers
 from media_embeddings.listing import list_media
 from media_embeddings.merging import MergeSummary, merge_batch
+from media_embeddings.part_parsers import PartParsers
 from media_embeddings.planner import Plan, PlanOptions, make_plan
 from media_embeddings.planning import Status
 from media_embeddings.run_folder import BatchFolder, RunFolder
@@ -140,6 +142,35 @@ def test_an_output_that_is_read_in_parts_gives_the_same_rows(pipeline: Pipeline,
     assert (vectors(again) == vectors(rows)).all()
     columns = ("segment_index", "start_sec", "end_sec", "embedding_option", "embedding_scope")
     assert [[row[name] for name in columns] for row in again] == [[row[name] for name in columns] for row in rows]
+
+
+class ReadyParsers(PartParsers):
+    """Parsers whose process is there before anything is parsed."""
+
+    def __init__(self) -> None:
+        super().__init__(1, worth_bytes=0)
+
+    def expect(self, size_bytes: int) -> None:
+        super().expect(size_bytes)
+        wait_until(lambda: self.ready, seconds=60, what="the process was ready")
+
+
+def test_an_output_that_is_parsed_in_a_process_of_its_own_gives_the_same_rows(pipeline: Pipeline) -> None:
+    pipeline.put("film.mp4", film())
+    pipeline.run()
+    rows = pipeline.rows()["film.mp4"]
+
+    def not_here(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was parsed in this process")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(batch_outputs, "PartParsers", ReadyParsers)
+        monkeypatch.setattr(part_parsers, "parse_rows", not_here)
+        monkeypatch.setattr(output_folder, "_CHUNK_BYTES", 30_000)
+        pipeline.run(force=True)
+
+    again = pipeline.rows()["film.mp4"]
+    assert (vectors(again) == vectors(rows)).all()
 
 
 def test_an_output_that_can_not_be_read_in_parts_is_read_as_a_whole(pipeline: Pipeline) -> None:

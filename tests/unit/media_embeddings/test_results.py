@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from media_embeddings.media import MediaType
 from media_embeddings.models import model_named
+from media_embeddings.output_rows import OutputInvalidError
 from media_embeddings.reasons import ReasonCode
-from media_embeddings.results import OutputInvalidError, parse_output
+from media_embeddings.results import parse_output
 
 OLD, NEW = model_named("marengo-2-7"), model_named("marengo-3-0")
 

@@ -7,7 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media_embeddings.media import MediaType
-from media_embeddings.results import NotAPartError, OutputInvalidError, parse_output
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError
+from media_embeddings.part_parsers import PartParsers
+from media_embeddings.results import parse_output
 from media_embeddings.streamed_results import parse_chunks
 
 DIMENSION = 3
@@ -26,6 +28,11 @@ def row(number: int, **other) -> dict[str, object]:
     return {"embedding": vector, "embeddingOption": "visual", "startSec": number, "endSec": number + 1} | other
 
 
+def streamed(chunks, model, media_type):
+    """Read chunks in this process."""
+    return parse_chunks(chunks, model, media_type, PartParsers(0))
+
+
 def parsed(parse, content):
     """Return the rows, or the error that refuses them."""
     try:
@@ -42,7 +49,7 @@ def chunks(content: bytes, size: int) -> list[bytes]:
 def in_chunks(content: bytes, size: int):
     """Return what the rows are when they are read in chunks, or that they have to be read as a whole."""
     try:
-        return parsed(parse_chunks, chunks(content, size))
+        return parsed(streamed, chunks(content, size))
     except NotAPartError:
         return "as a whole"
 
@@ -131,18 +138,18 @@ def test_the_place_of_a_bad_row_is_its_place_in_the_whole_output():
     rows = [row(number) for number in range(30)]
     rows[21]["embedding"] = [1.0]
     with pytest.raises(OutputInvalidError, match="row 21 has 1 numbers"):
-        parse_chunks(chunks(json.dumps({"data": rows}).encode(), 500), SmallModel(), MediaType.VIDEO)
+        streamed(chunks(json.dumps({"data": rows}).encode(), 500), SmallModel(), MediaType.VIDEO)
 
 
 def test_a_segment_that_is_there_twice_is_refused_also_if_parts_lie_between():
     rows = [row(number) for number in [*range(20), 0]]
     with pytest.raises(OutputInvalidError, match="two rows"):
-        parse_chunks(chunks(json.dumps({"data": rows}).encode(), 500), SmallModel(), MediaType.VIDEO)
+        streamed(chunks(json.dumps({"data": rows}).encode(), 500), SmallModel(), MediaType.VIDEO)
 
 
 def test_rows_in_any_order_are_sorted_over_all_parts():
     rows = [row(number) for number in np.random.default_rng(1).permutation(50).tolist()]
-    found = parse_chunks(chunks(json.dumps({"data": rows}).encode(), 700), SmallModel(), MediaType.VIDEO)
+    found = streamed(chunks(json.dumps({"data": rows}).encode(), 700), SmallModel(), MediaType.VIDEO)
 
     assert list(found.start_sec) == [float(number) for number in range(50)]
     assert found.embedding[:, 0].tolist() == [number + 0.125 for number in range(50)]
@@ -151,4 +158,4 @@ def test_rows_in_any_order_are_sorted_over_all_parts():
 @pytest.mark.parametrize("content", [[], [b""], [b"", b""]])
 def test_nothing_is_no_output(content):
     with pytest.raises((OutputInvalidError, NotAPartError)):
-        parse_chunks(content, SmallModel(), MediaType.VIDEO)
+        streamed(content, SmallModel(), MediaType.VIDEO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from media_embeddings.part_parsers import PartParsers
 from media_embeddings.storage import ObjectNotFoundError
 
 
@@ -13,6 +14,7 @@ class FolderInMemory:
 
     def __init__(self, files: Mapping[str, bytes], chunk_bytes: int = 100) -> None:
         self.uri = "s3://work/outputs/request/abcdefghijkl"
+        self.parsers = PartParsers(0)
         self._files, self._chunk_bytes = files, chunk_bytes
 
     def _read(self, name: str) -> bytes:

@@ -12,8 +12,8 @@ from media_embeddings.completeness import judge
 from media_embeddings.media import MediaFacts, MediaObject, MediaType
 from media_embeddings.models import model_named
 from media_embeddings.models.protocol import ParameterError
+from media_embeddings.output_rows import OutputInvalidError
 from media_embeddings.reasons import ReasonCode
-from media_embeddings.results import OutputInvalidError
 from media_embeddings.storage import ObjectNotFoundError
 from tests.unit.media_embeddings.models.output_folders import FolderInMemory
 
