@@ -31,7 +31,7 @@ compose-env: install ## write .local/compose.env, the environment file of docker
 
 test: install-dev ## run all tests, the fast ones first
 	$(RUN) -m pytest tests/unit --numprocesses 2
-	$(RUN) -m pytest tests/integration --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest tests/integration --numprocesses 3 --dist loadfile
 	$(RUN) -m pytest tests/end_to_end
 	$(RUN) -m pytest tests/crash/test_short_set.py
 
@@ -39,7 +39,7 @@ test-unit: install-dev ## run the unit tests
 	$(RUN) -m pytest tests/unit --numprocesses 2
 
 test-integration: install-dev ## run the integration tests
-	$(RUN) -m pytest tests/integration --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 test-end-to-end: install-dev ## run the end-to-end tests
 	$(RUN) -m pytest tests/end_to_end

@@ -1,7 +1,7 @@
 """Writes the files of a table while rows still come: encoding, compression and upload go on beside whoever gives the rows.
 
-Memory holds a row group that is filled, one that is encoded, and some MiB on their way to the store, however many rows
-there are.
+Memory holds a row group that is filled, one that is encoded, and what is on its way to the store, however many rows there
+are: some MiB, and 64 where the store is slow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Every write to a file of Python's waits for the interpreter, which parsers hold: pages are gathered before that.
 _WRITE_BYTES = 8 * 1024**2
 # A store takes a second for a part now and then.
-_MOST_WRITES_BEHIND = 5
+_MOST_WRITES_BEHIND = 4
 
 
 def file_system(uri: str, options: dict[str, str]) -> FileSystem:
@@ -183,6 +183,8 @@ class RollingWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._encoder.shutdown()
         self._closer.shutdown()
+        if self._closing is not None and (failure := self._closing.exception()) is not None:
+            logger.warning("a file that was given up could not be closed: %s", failure)
         for rolling in self._partitions.values():
             if rolling.file is not None:
                 rolling.file.abandon()

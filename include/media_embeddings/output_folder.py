@@ -32,7 +32,6 @@ class OutputFolder:
         :raises ObjectNotFoundError: where there is none.
         """
         with closing(self._storage.open(join_uri(self.uri, name))) as content:
-            self.parsers.expect(content.size_bytes)
             self._take(content.size_bytes)
             yield content.chunks(_CHUNK_BYTES)
 

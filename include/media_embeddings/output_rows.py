@@ -7,7 +7,7 @@ little, so that a process that only parses is started fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -164,19 +164,21 @@ def _entries(document: Any) -> Iterable[Any]:
 
 def _read_row(number: int, row: Any, rules: RowRules, rows: PartRows) -> Any:
     """Add what a row says of its segment to the rows, and return the parser's array of its vector."""
-    if not isinstance(row, simdjson.Object) or "embedding" not in row:
+    # The parser is slow to say that a key is not there.
+    keys = list(row) if isinstance(row, simdjson.Object) else []
+    if "embedding" not in keys:
         raise OutputInvalidError(f"row {number} has no embedding")
     vector = row["embedding"]
     if not isinstance(vector, simdjson.Array):
         raise OutputInvalidError(f"row {number}: its embedding is no list")
-    scope = _text(number, row, "embeddingScope") or ("clip" if rules.is_timed else "asset")
+    scope = _text(number, row, keys, "embeddingScope") or ("clip" if rules.is_timed else "asset")
     if scope not in _SCOPES:
         raise OutputInvalidError(f"row {number} has the unknown embeddingScope {scope!r}")
-    option = _text(number, row, "embeddingOption")
+    option = _text(number, row, keys, "embeddingOption")
     if option is not None and option not in rules.embedding_options:
         allowed = ", ".join(sorted(rules.embedding_options))
         raise OutputInvalidError(f"row {number} has the unknown embeddingOption {option!r}, not one of {allowed}")
-    start, end = _times(number, row, scope) if rules.is_timed else (None, None)
+    start, end = _times(number, row, keys, scope) if rules.is_timed else (None, None)
     rows.start_sec.append(start)
     rows.end_sec.append(end)
     rows.embedding_option.append(option)
@@ -184,8 +186,8 @@ def _read_row(number: int, row: Any, rules: RowRules, rows: PartRows) -> Any:
     return vector
 
 
-def _text(number: int, row: Any, name: str) -> str | None:
-    value = row.get(name)
+def _text(number: int, row: Any, keys: Sequence[str], name: str) -> str | None:
+    value = row[name] if name in keys else None
     # The guide's template writes some of these as a list of one.
     if isinstance(value, simdjson.Array) and len(value) == 1:
         value = value[0]
@@ -194,10 +196,10 @@ def _text(number: int, row: Any, name: str) -> str | None:
     return value
 
 
-def _times(number: int, row: Any, scope: str) -> tuple[float | None, float | None]:
-    start, end = row.get("startSec"), row.get("endSec")
-    # The parser is slow to say that there is no such key.
-    end = row.get("endsec") if end is None else end
+def _times(number: int, row: Any, keys: Sequence[str], scope: str) -> tuple[float | None, float | None]:
+    start = row["startSec"] if "startSec" in keys else None
+    end_key = "endSec" if "endSec" in keys else "endsec"
+    end = row[end_key] if end_key in keys else None
     for value in (start, end):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise OutputInvalidError(f"row {number}: startSec or endSec is no number")

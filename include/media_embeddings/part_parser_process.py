@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gc
 import mmap
+import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -22,13 +24,11 @@ from media_embeddings.part_messages import MEMORY_BYTES, Answer, Request, vector
 def serve(connection: Connection, memory: mmap.mmap) -> None:
     """Answer requests until there are no more, after a first message that says that this process is ready."""
     parser = simdjson.Parser()
-    connection.send(None)
-    while True:
-        try:
-            request: Request = connection.recv()
-        except EOFError:
-            return
-        connection.send(_answer(parser, memory, request))
+    # Who has asked may be gone at any time.
+    with suppress(EOFError, OSError):
+        connection.send(None)
+        while True:
+            connection.send(_answer(parser, memory, connection.recv()))
 
 
 def _answer(parser: simdjson.Parser, memory: mmap.mmap, request: Request) -> Answer:
@@ -44,6 +44,9 @@ def _answer(parser: simdjson.Parser, memory: mmap.mmap, request: Request) -> Ans
 
 
 if __name__ == "__main__":
+    # They come to a task with all its processes, and the task says what becomes of this one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Nothing here is part of a cycle, and every part is many objects to look through.
     gc.disable()
     serve(Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))

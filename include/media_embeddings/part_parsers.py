@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -28,8 +27,9 @@ Pieces = Sequence[bytes | memoryview]
 
 # Two parse faster than one process receives.
 _MOST_PROCESSES = 2
-# A process takes as long to start as some 100 MiB take to parse.
-_BYTES_WORTH_PROCESSES = 256 * 1024**2
+# As much as is parsed in the time that it takes to start them: whatever is still to come, waiting cost no more than that.
+_BYTES_BEFORE_PROCESSES = 96 * 1024**2
+_SECONDS_TO_END = 1.0
 # Nothing is imported from the folder that the task happens to run in.
 _COMMAND = [sys.executable, "-P", "-m", "media_embeddings.part_parser_process"]
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -38,29 +38,24 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 class PartParsers:
     """What the threads of a merge parse with. As a context manager it ends its processes when it is left.
 
-    A part whose process has died is parsed here, and so is everything while no process is ready.
+    A part is parsed here as long as no process is ready, when its process has died, and where it is longer than
+    :data:`~media_embeddings.part_messages.TEXT_BYTES`.
 
-    :param most_processes: how many there may be; by default two, and none on a single core.
+    :param most_processes: how many there may be; by default two, and none where there is a single core.
+    :param bytes_before: how much is parsed here before processes are started.
     """
 
-    def __init__(self, most_processes: int | None = None, *, worth_bytes: int = _BYTES_WORTH_PROCESSES) -> None:
-        self._most_processes = _cores_worth() if most_processes is None else most_processes
-        self._worth_bytes, self._expected_bytes = worth_bytes, 0
+    def __init__(self, most_processes: int | None = None, *, bytes_before: int = _BYTES_BEFORE_PROCESSES) -> None:
+        self._most_processes = _default_processes() if most_processes is None else most_processes
+        self._bytes_left = bytes_before
         self._changed = Condition()
+        self._all: list[_Process] = []
         self._idle: deque[_Process] = deque()
         self.ready = 0
         """How many processes take texts."""
         self._starting: Thread | None = None
         self._is_closed = False
         self._here = local()
-
-    def expect(self, size_bytes: int) -> None:
-        """Say that so many bytes of text are about to come."""
-        with self._changed:
-            self._expected_bytes += size_bytes
-            if self._expected_bytes >= self._worth_bytes and self._starting is None and self._most_processes:
-                self._starting = Thread(target=self._start, name="start of parsers", daemon=True)
-                self._starting.start()
 
     def parse(self, pieces: Pieces, rules: RowRules, *, first: int, place: Place) -> PartRows:
         """Return the rows of a part whose text is given in pieces.
@@ -70,27 +65,50 @@ class PartParsers:
         """
         size = sum(map(len, pieces))
         process = self._take() if size <= TEXT_BYTES else None
-        if process is not None:
+        if process is None:
+            self._count(size)
+            return self._parse_here(b"".join(pieces), rules, first, place)
+        try:
+            rows = process.parse(pieces, size, rules, first, place)
+        except (OutputInvalidError, NotAPartError):
+            self._give_back(process)
+            raise
+        except (EOFError, OSError) as error:
+            self._lose(process, error)
+            return self._parse_here(b"".join(pieces), rules, first, place)
+        except BaseException as error:
+            # Its answer may still come, and would be taken for that of the next part.
+            self._lose(process, error)
+            raise
+        self._give_back(process)
+        return rows
+
+    def start(self) -> None:
+        """Begin to start the processes, once; :meth:`parse` does so when it has parsed enough."""
+        with self._changed:
+            if self._starting is not None or self._is_closed or not self._most_processes:
+                return
+            starting = Thread(target=self._start, name="start of parsers", daemon=True)
             try:
-                rows = process.parse(pieces, size, rules, first, place)
-            except (EOFError, OSError) as error:
-                self._lose(process, error)
-            except BaseException:
-                self._give_back(process)
-                raise
+                starting.start()
+            except RuntimeError as error:
+                self._most_processes = 0
+                logger.warning("outputs are parsed in this process alone (%r)", error)
             else:
-                self._give_back(process)
-                return rows
-        return self._parse_here(b"".join(pieces), rules, first, place)
+                self._starting = starting
 
     def close(self) -> None:
-        """End the processes; nobody may be parsing any more."""
+        """End the processes. Whoever is still parsing goes on here."""
         with self._changed:
             self._is_closed = True
+            self.ready = 0
+            self._idle.clear()
+            processes = list(self._all)
+            self._changed.notify_all()
+        for process in processes:
+            process.end(0.0)
         if self._starting is not None:
             self._starting.join()
-        while self._idle:
-            self._idle.popleft().end()
 
     def __enter__(self) -> Self:
         return self
@@ -100,21 +118,36 @@ class PartParsers:
     ) -> None:
         self.close()
 
+    def _count(self, size_bytes: int) -> None:
+        """Count what is parsed here, and start the processes when it is enough."""
+        with self._changed:
+            self._bytes_left -= size_bytes
+            is_enough = self._bytes_left <= 0
+        if is_enough:
+            self.start()
+
     def _start(self) -> None:
         try:
-            processes = [_Process() for _ in range(self._most_processes)]
+            for _ in range(self._most_processes):
+                process = _Process()
+                with self._changed:
+                    self._all.append(process)
+                    if self._is_closed:
+                        process.end(0.0)
+                        return
         except OSError as error:
-            logger.warning("outputs are parsed in this process alone: no other could be started (%s)", error)
-            return
-        for process in processes:
+            logger.warning("a process to parse outputs could not be started; it is done without (%r)", error)
+        for process in list(self._all):
             try:
                 process.wait_until_ready()
             except (EOFError, OSError) as error:
-                self._ended(process, error)
+                self._say_ended(process, error)
                 continue
             with self._changed:
-                self.ready += 1
-                self._idle.append(process)
+                if not self._is_closed:
+                    self.ready += 1
+                    self._idle.append(process)
+                    self._changed.notify()
 
     def _take(self) -> _Process | None:
         """Return an idle process, waited for if there are any, or None."""
@@ -124,25 +157,31 @@ class PartParsers:
 
     def _give_back(self, process: _Process) -> None:
         with self._changed:
-            self._idle.append(process)
-            self._changed.notify()
+            if not self._is_closed:
+                self._idle.append(process)
+                self._changed.notify()
 
-    def _lose(self, process: _Process, error: Exception) -> None:
-        self._ended(process, error)
+    def _lose(self, process: _Process, error: BaseException) -> None:
+        self._say_ended(process, error)
         with self._changed:
-            self.ready -= 1
-            self._changed.notify_all()
+            if not self._is_closed:
+                self.ready -= 1
+                self._changed.notify_all()
 
-    def _ended(self, process: _Process, error: Exception) -> None:
-        status = process.end()
+    def _say_ended(self, process: _Process, error: BaseException) -> None:
+        status = process.end(_SECONDS_TO_END)
         if not self._is_closed:
-            logger.warning("a process that parses outputs has ended with status %s; others go on (%r)", status, error)
+            logger.warning(
+                "a process that parses outputs has ended with status %s; it is done without (%r)", status, error
+            )
 
     def _parse_here(self, text: bytes, rules: RowRules, first: int, place: Place) -> PartRows:
-        # Its memory is used again for every part of this thread, but for the one after an error, which may hold a document.
+        # Its memory is used again for every part of this thread, but for the one after an error, which may hold a document,
+        # and after a long one, which needs several times its size.
         parser: simdjson.Parser = self._here.__dict__.pop("parser", None) or simdjson.Parser()
         rows = parse_rows(parser, text, rules, first=first, place=place)
-        self._here.parser = parser
+        if len(text) <= TEXT_BYTES:
+            self._here.parser = parser
         return rows
 
 
@@ -163,14 +202,16 @@ class _Process:
     def wait_until_ready(self) -> None:
         """Return when it takes requests.
 
-        :raises EOFError: if it has ended.
+        :raises EOFError: if it has ended, or :class:`OSError`.
         """
         self._connection.recv()
 
     def parse(self, pieces: Pieces, size: int, rules: RowRules, first: int, place: Place) -> PartRows:
         """Return the rows of a part of ``size`` bytes.
 
-        :raises EOFError: if it has ended, as :class:`OSError`.
+        :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_rows` does.
+        :raises NotAPartError: likewise.
+        :raises EOFError: if it has ended, or :class:`OSError`.
         """
         at = 0
         for piece in pieces:
@@ -185,15 +226,13 @@ class _Process:
         rows = answer.rows
         return replace(rows, embedding=vectors_in(self._memory, len(rows.start_sec), rules.dimension).copy())
 
-    def end(self) -> int:
-        """End the process, and return its status."""
-        self._connection.close()
-        # It has nothing to put in order, and takes longer to end by itself.
-        self._process.kill()
-        # An array may still be looking at it.
-        with suppress(BufferError):
-            self._memory.close()
-        return self._process.wait()
+    def end(self, seconds: float) -> int:
+        """Wait so long for its end, then end it; return its status."""
+        try:
+            return self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 def _popen(connection: Connection, memory: int) -> subprocess.Popen[bytes]:
@@ -212,8 +251,6 @@ def _popen(connection: Connection, memory: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _cores_worth() -> int:
-    """Return how many processes have a core to run on beside this one."""
+def _default_processes() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    is_shared = hasattr(os, "memfd_create")
-    return min(_MOST_PROCESSES, cores) if cores > 1 and is_shared else 0
+    return min(_MOST_PROCESSES, cores) if cores > 1 and hasattr(os, "memfd_create") else 0

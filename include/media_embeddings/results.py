@@ -1,4 +1,4 @@
-"""The segments of a media object, put in order, and refused where two of them are the same."""
+"""The segments of a media object: read from a whole output, put in order, and refused where two of them are the same."""
 
 from __future__ import annotations
 

@@ -148,10 +148,8 @@ class ReadyParsers(PartParsers):
     """Parsers whose process is there before anything is parsed."""
 
     def __init__(self) -> None:
-        super().__init__(1, worth_bytes=0)
-
-    def expect(self, size_bytes: int) -> None:
-        super().expect(size_bytes)
+        super().__init__(1)
+        self.start()
         wait_until(lambda: self.ready, seconds=60, what="the process was ready")
 
 

@@ -137,3 +137,34 @@ def write(filesystem):
 def test_what_the_store_refuses_is_an_error_although_it_is_written_behind(tmp_path):
     with pytest.raises(OSError, match="takes no more"):
         write(PyFileSystem(FullDisk(str(tmp_path), {})))
+
+
+def test_where_the_reader_fails_too_a_file_that_could_not_be_closed_is_in_the_log(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(file_writing, "FILE_BYTES", 1)
+    monkeypatch.setattr(file_writing, "ROW_GROUP_BYTES", 1)
+    filesystem = PyFileSystem(FullDisk(str(tmp_path), {}))
+
+    def two_files_and_fail():
+        with RollingWriter(lambda: filesystem, LAYOUT) as writer:
+            writer.add(rows(1, 3))
+            writer.add(rows(2, 3))
+            raise RuntimeError("of the reader")
+
+    with pytest.raises(RuntimeError, match="of the reader"):
+        two_files_and_fail()
+    assert [record.message for record in caplog.records if "the store takes no more" in record.message]
+
+
+def test_an_end_that_the_store_is_slow_to_take_holds_up_no_rows(tmp_path, monkeypatch):
+    """But the end of the next file waits for it."""
+    monkeypatch.setattr(file_writing, "FILE_BYTES", 1)
+    monkeypatch.setattr(file_writing, "ROW_GROUP_BYTES", 1)
+    may_close, original = threading.Event(), FileWriter.close
+    monkeypatch.setattr(FileWriter, "close", lambda self: may_close.wait(60) and original(self))
+    with RollingWriter(lambda: file_system(str(tmp_path), {}), LAYOUT) as writer:
+        for number in range(2):
+            writer.add(rows(number, 3))
+        may_close.set()
+        writer.add(rows(2, 3))
+        added = writer.finish()
+    assert [json.loads(add.stats)["minValues"]["media_uri"] for add in added] == [f"s3://b/{n:05}" for n in range(3)]

@@ -3,12 +3,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
 
 from local_stack.processes import wait_until
+from media_embeddings import part_parsers
 from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Place, RowRules
 from media_embeddings.part_messages import TEXT_BYTES
 from media_embeddings.part_parsers import PartParsers
@@ -54,12 +56,18 @@ def processes() -> list[psutil.Process]:
     return [one for one in psutil.Process().children() if "media_embeddings.part_parser_process" in one.cmdline()]
 
 
+def started(parsers: PartParsers, processes: int = 1) -> PartParsers:
+    """Return parsers when their processes are ready."""
+    parsers.start()
+    wait_until(lambda: parsers.ready == processes, seconds=60, what="the processes were ready")
+    return parsers
+
+
 @pytest.fixture
 def parsers():
     """Give parsers that have a process, which is ready."""
-    with PartParsers(1, worth_bytes=0) as made:
-        made.expect(1)
-        wait_until(lambda: made.ready == 1, seconds=60, what="a process was ready")
+    with PartParsers(1) as made:
+        started(made)
         yield made
 
 
@@ -95,13 +103,13 @@ def test_the_largest_number_of_shortest_numbers_has_room(parsers):
 
 
 def test_no_process_is_started_for_little_and_none_for_a_single_core():
-    with PartParsers(1, worth_bytes=100) as few, PartParsers(0, worth_bytes=0) as none:
-        few.expect(99)
-        none.expect(99)
-        assert parsed(few, TEXTS["rows"]) == parsed(none, TEXTS["rows"])
+    content = TEXTS["rows"]
+    with PartParsers(1, bytes_before=2 * len(content)) as few, PartParsers(0, bytes_before=0) as none:
+        assert parsed(few, content) == parsed(none, content)
         assert processes() == []
-        few.expect(1)
+        assert parsed(few, content) == parsed(none, content)
         wait_until(lambda: few.ready, seconds=60, what="a process was ready")
+        assert len(processes()) == 1
     assert processes() == []
 
 
@@ -118,8 +126,8 @@ def test_a_part_whose_process_was_killed_is_parsed_here(parsers, caplog):
 
 def test_a_process_that_is_gone_before_it_is_ready_is_done_without(monkeypatch, caplog):
     monkeypatch.setattr("media_embeddings.part_parsers._COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
-    with PartParsers(1, worth_bytes=0) as parsers:
-        parsers.expect(1)
+    with PartParsers(1) as parsers:
+        parsers.start()
         wait_until(lambda: caplog.records, seconds=60, what="it was said that the process had ended")
         assert "has ended with status 7" in caplog.records[0].message
         assert parsed(parsers, TEXTS["rows"]) == parsed(PartParsers(0), TEXTS["rows"])
@@ -128,18 +136,87 @@ def test_a_process_that_is_gone_before_it_is_ready_is_done_without(monkeypatch, 
 def test_a_process_is_given_no_credentials(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "secret")
-    with PartParsers(1, worth_bytes=0) as parsers:
-        parsers.expect(1)
-        wait_until(lambda: parsers.ready, seconds=60, what="a process was ready")
+    with PartParsers(1) as parsers:
+        started(parsers)
         [process] = processes()
         assert "secret" not in process.environ().values()
+
+
+def test_those_who_wait_for_a_process_that_dies_parse_here(parsers):
+    [process] = processes()
+    process.suspend()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(parsed, parsers, TEXTS["rows"]) for _ in range(4)]
+        process.kill()
+        assert {repr(one.result(60)) for one in found} == {repr(parsed(PartParsers(0), TEXTS["rows"]))}
+
+
+def test_a_process_whose_answer_was_not_taken_is_given_no_other_text(parsers, monkeypatch):
+    """Its answer would be taken for that of the next text."""
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(part_parsers, "vectors_in", raised(MemoryError()))
+        with pytest.raises(MemoryError):
+            parsed(parsers, TEXTS["rows"])
+    assert parsers.ready == 0
+    assert processes() == []
+    assert parsed(parsers, TEXTS["no rows"]) == parsed(PartParsers(0), TEXTS["no rows"])
+
+
+def raised(error: BaseException):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+def test_one_process_is_enough_where_a_second_one_can_not_be_started(monkeypatch, caplog):
+    original, descriptors = os.memfd_create, [None]
+
+    def memory_for_one(name: str) -> int:
+        if not descriptors:
+            raise OSError("too many open files")
+        descriptors.pop()
+        return original(name)
+
+    monkeypatch.setattr(os, "memfd_create", memory_for_one)
+    with PartParsers(2) as parsers:
+        started(parsers)
+        assert "too many open files" in caplog.text
+        assert parsed(parsers, TEXTS["rows"]) == parsed(PartParsers(0), TEXTS["rows"])
+    assert processes() == []
+
+
+def test_what_is_closed_while_it_starts_leaves_no_process_and_parses_here():
+    parsers = PartParsers(2)
+    parsers.start()
+    parsers.close()
+    assert processes() == []
+    assert parsed(parsers, TEXTS["rows"]) == parsed(PartParsers(0), TEXTS["rows"])
+
+
+def test_what_is_closed_while_it_parses_goes_on_here(parsers):
+    [process] = processes()
+    process.suspend()
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(parsed, parsers, TEXTS["rows"]) for _ in range(3)]
+        parsers.close()
+        assert {repr(one.result(60)) for one in found} == {repr(parsed(PartParsers(0), TEXTS["rows"]))}
+    assert processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_task_leaves_the_task_to_decide(parsers, number):
+    [process] = processes()
+    process.send_signal(number)
+    assert parsed(parsers, TEXTS["rows"]) == parsed(PartParsers(0), TEXTS["rows"])
+    assert parsers.ready == len(processes()) == 1
 
 
 SCRIPT = """
 import time
 from media_embeddings.part_parsers import PartParsers
-parsers = PartParsers(2, worth_bytes=0)
-parsers.expect(1)
+parsers = PartParsers(2)
+parsers.start()
 while parsers.ready < 2:
     time.sleep(0.01)
 print("ready", flush=True)
@@ -156,5 +233,10 @@ def test_processes_end_with_the_one_that_they_parse_for():
 
     task.send_signal(signal.SIGKILL)
     task.wait()
-    wait_until(lambda: not any(one.is_running() for one in children), seconds=60, what="the processes had ended")
+    ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    wait_until(
+        lambda: all(not one.is_running() or one.status() in ended for one in children),
+        seconds=60,
+        what="the processes had ended",
+    )
     task.stdout.close()
