@@ -71,8 +71,8 @@ class Server:
 
 
 def seaweedfs(directory: str) -> SeaweedFS:
-    """Return a server that is not started yet."""
-    return SeaweedFS(Path(directory), "benchmark", "benchmark-secret", memory_limit="2GiB")
+    """Return a server that is not started yet, and has as much memory and as large volumes as one that is for work."""
+    return SeaweedFS(Path(directory), "benchmark", "benchmark-secret", memory_limit="2GiB", volume_mebibytes=8192)
 
 
 def library(run: str) -> Library:

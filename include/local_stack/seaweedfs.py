@@ -26,7 +26,7 @@ REGION = "us-east-1"
 
 # Every server that `weed mini` opens gets a port; what is not named here is switched off.
 SERVERS = ("s3", "filer", "volume", "master", "admin")
-_LARGEST_VOLUME_MEBIBYTES = 128
+VOLUME_MEBIBYTES = 128
 _MOST_VOLUMES = 1000
 # Go gives memory back late: without a limit the process has grown to 600 MB after as many were uploaded.
 MEMORY_LIMIT = "300MiB"
@@ -44,6 +44,8 @@ class SeaweedFS:
     :param region: what its environment and sessions say; the server itself takes any.
     :param memory_limit: when Go begins to collect garbage at any price, as GOMEMLIMIT has it. Measured on two cores: with
         the default it reads at half and writes at two thirds of the speed that it has with 2 GiB.
+    :param volume_mebibytes: how large the files grow in which it keeps objects. While new ones are made, now and then a
+        write waits for a second; ones that are small give space back sooner.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class SeaweedFS:
         *,
         region: str = REGION,
         memory_limit: str = MEMORY_LIMIT,
+        volume_mebibytes: int = VOLUME_MEBIBYTES,
     ) -> None:
         self.directory = directory
         self.access_key = access_key
         self.secret_key = secret_key
         self.region = region
         self.memory_limit = memory_limit
+        self.volume_mebibytes = volume_mebibytes
         self.process = BackgroundProcess("seaweedfs", directory, grace_seconds=4)
 
     @property
@@ -99,7 +103,7 @@ class SeaweedFS:
             ports = self._ports()
             self._remove_sockets()
             self.process.start(
-                command_line(_program(), data, self._write_identities(), ports),
+                command_line(_program(), data, self._write_identities(), ports, volume_mebibytes=self.volume_mebibytes),
                 # Only what a program needs: with AWS_*, S3_BUCKET or WEED_* variables it would do more than it is told.
                 environment={
                     "GOMEMLIMIT": self.memory_limit,
@@ -222,6 +226,7 @@ def command_line(
     *,
     name: str = LOOPBACK,
     bind: str = LOOPBACK,
+    volume_mebibytes: int = VOLUME_MEBIBYTES,
 ) -> list[str]:
     """Return the command that starts SeaweedFS.
 
@@ -229,13 +234,14 @@ def command_line(
     :param ports: of ``s3``, ``filer``, ``volume``, ``master`` and ``admin``, and of each with ``.grpc``.
     :param name: the host name under which its servers call each other.
     :param bind: the address that they listen on.
+    :param volume_mebibytes: as :class:`SeaweedFS` has it.
     """
     options: dict[str, object] = {
         "dir": data,
         "ip": name,
         "ip.bind": bind,
         "master.telemetry": "false",
-        "master.volumeSizeLimitMB": _LARGEST_VOLUME_MEBIBYTES,
+        "master.volumeSizeLimitMB": volume_mebibytes,
         # Space is taken as it is filled; a bucket begins with one volume and adds more.
         "volume.max": _MOST_VOLUMES,
         "s3.config": identities_path,

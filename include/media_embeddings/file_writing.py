@@ -1,7 +1,7 @@
 """Writes the files of a table while rows still come: encoding, compression and upload go on beside whoever gives the rows.
 
 Memory holds a row group that is filled, one that is encoded, and what is on its way to the store, however many rows there
-are: some MiB, and 64 where the store is slow.
+are: some MiB, and 48 where the store is slow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Every write to a file of Python's waits for the interpreter, which parsers hold: pages are gathered before that.
 _WRITE_BYTES = 8 * 1024**2
 # A store takes a second for a part now and then.
-_MOST_WRITES_BEHIND = 4
+_MOST_WRITES_BEHIND = 3
 
 
 def file_system(uri: str, options: dict[str, str]) -> FileSystem:

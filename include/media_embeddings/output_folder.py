@@ -10,7 +10,7 @@ from media_embeddings.in_order import Share
 from media_embeddings.part_parsers import PartParsers
 from media_embeddings.storage import Storage, join_uri
 
-_CHUNK_BYTES = 512 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 class OutputFolder:

@@ -17,6 +17,7 @@ import simdjson
 from numpy.typing import NDArray
 
 from media_embeddings.reasons import Reason, ReasonCode
+from media_embeddings.row_cuts import Wrapper, pieces
 
 _SCOPES = ("asset", "clip")
 # {"data": {"embeddings": [...]}}: more than have been seen around the rows.
@@ -55,6 +56,17 @@ class Place(StrEnum):
     """Rows between the whole's wrapper, closed where nothing is closed yet."""
     END = "end"
     """The last rows, and whatever comes after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What has to be known of a part of an output to parse its text."""
+
+    wrapper: Wrapper
+    rules: RowRules
+    first: int
+    """The number of its first row in the whole output, for messages."""
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,30 @@ def parse_rows(
             )
     refuse_infinite(rows.embedding, first)
     return rows
+
+
+def parse_part(parser: simdjson.Parser, text: memoryview, part: Part) -> PartRows:
+    """Return the rows of a part of an output, whose text has the wrapper of the whole.
+
+    :param text: in memory of its own, of no use afterwards.
+    :raises OutputInvalidError: as :func:`parse_rows` does.
+    :raises NotAPartError: likewise.
+    """
+    found: list[PartRows] = []
+    number = part.first
+    for piece, is_last in pieces(text, part.wrapper):
+        place = part.place if is_last else Place.MIDDLE
+        found.append(parse_rows(parser, piece, part.rules, first=number, place=place))
+        number += len(found[-1].start_sec)
+    if len(found) == 1:
+        return found[0]
+    return PartRows(
+        start_sec=[start for rows in found for start in rows.start_sec],
+        end_sec=[end for rows in found for end in rows.end_sec],
+        embedding_option=[option for rows in found for option in rows.embedding_option],
+        embedding_scope=[scope for rows in found for scope in rows.embedding_scope],
+        embedding=np.concatenate([rows.embedding for rows in found]),
+    )
 
 
 def numbers_of(number: int, vector: Any, dimension: int, *, flat: bool) -> NDArray[np.float64]:

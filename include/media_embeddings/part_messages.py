@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media_embeddings.output_rows import PartRows, Place, RowRules
+from media_embeddings.output_rows import Part, PartRows
 from media_embeddings.reasons import Reason
 
-TEXT_BYTES = 2 * 1024**2
+TEXT_BYTES = 4 * 1024**2
 # A number takes two bytes of text at least, and four as float32.
 MEMORY_BYTES = TEXT_BYTES + 2 * TEXT_BYTES
 
@@ -21,9 +21,7 @@ class Request:
     """Parse the text that lies at the beginning of the memory."""
 
     text_bytes: int
-    rules: RowRules
-    first: int
-    place: Place
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 import simdjson
 
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, parse_rows
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, parse_part
 from media_embeddings.part_messages import MEMORY_BYTES, Answer, Request, vectors_in
 
 
@@ -34,7 +34,7 @@ def serve(connection: Connection, memory: mmap.mmap) -> None:
 def _answer(parser: simdjson.Parser, memory: mmap.mmap, request: Request) -> Answer:
     text = memoryview(memory)[: request.text_bytes]
     try:
-        rows = parse_rows(parser, text, request.rules, first=request.first, place=request.place)
+        rows = parse_part(parser, text, request.part)
         vectors_in(memory, *rows.embedding.shape)[:] = rows.embedding
     except OutputInvalidError as error:
         return Answer(refused=error.reason)

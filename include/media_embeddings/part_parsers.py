@@ -18,7 +18,7 @@ from typing import Self
 
 import simdjson
 
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, PartRows, Place, RowRules, parse_rows
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, PartRows, parse_part
 from media_embeddings.part_messages import MEMORY_BYTES, TEXT_BYTES, Answer, Request, vectors_in
 
 logger = logging.getLogger(__name__)
@@ -57,25 +57,27 @@ class PartParsers:
         self._is_closed = False
         self._here = local()
 
-    def parse(self, pieces: Pieces, rules: RowRules, *, first: int, place: Place) -> PartRows:
+    def parse(self, pieces: Pieces, part: Part) -> PartRows:
         """Return the rows of a part whose text is given in pieces.
 
-        :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_rows` does.
+        :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_part` does.
         :raises NotAPartError: likewise.
         """
         size = sum(map(len, pieces))
         process = self._take() if size <= TEXT_BYTES else None
         if process is None:
             self._count(size)
-            return self._parse_here(b"".join(pieces), rules, first, place)
+            return self._parse_here(bytearray().join(pieces), part)
+        # Its memory is of no use any more.
+        self._here.__dict__.clear()
         try:
-            rows = process.parse(pieces, size, rules, first, place)
+            rows = process.parse(pieces, size, part)
         except (OutputInvalidError, NotAPartError):
             self._give_back(process)
             raise
         except (EOFError, OSError) as error:
             self._lose(process, error)
-            return self._parse_here(b"".join(pieces), rules, first, place)
+            return self._parse_here(bytearray().join(pieces), part)
         except BaseException as error:
             # Its answer may still come, and would be taken for that of the next part.
             self._lose(process, error)
@@ -175,11 +177,11 @@ class PartParsers:
                 "a process that parses outputs has ended with status %s; it is done without (%r)", status, error
             )
 
-    def _parse_here(self, text: bytes, rules: RowRules, first: int, place: Place) -> PartRows:
+    def _parse_here(self, text: bytearray, part: Part) -> PartRows:
         # Its memory is used again for every part of this thread, but for the one after an error, which may hold a document,
         # and after a long one, which needs several times its size.
         parser: simdjson.Parser = self._here.__dict__.pop("parser", None) or simdjson.Parser()
-        rows = parse_rows(parser, text, rules, first=first, place=place)
+        rows = parse_part(parser, memoryview(text), part)
         if len(text) <= TEXT_BYTES:
             self._here.parser = parser
         return rows
@@ -206,10 +208,10 @@ class _Process:
         """
         self._connection.recv()
 
-    def parse(self, pieces: Pieces, size: int, rules: RowRules, first: int, place: Place) -> PartRows:
+    def parse(self, pieces: Pieces, size: int, part: Part) -> PartRows:
         """Return the rows of a part of ``size`` bytes.
 
-        :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_rows` does.
+        :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_part` does.
         :raises NotAPartError: likewise.
         :raises EOFError: if it has ended, or :class:`OSError`.
         """
@@ -217,14 +219,14 @@ class _Process:
         for piece in pieces:
             self._memory[at : at + len(piece)] = piece
             at += len(piece)
-        self._connection.send(Request(size, rules, first, place))
+        self._connection.send(Request(size, part))
         answer: Answer = self._connection.recv()
         if answer.refused is not None:
             raise OutputInvalidError(answer.refused.message, answer.refused.code)
         if answer.rows is None:
             raise NotAPartError(answer.no_part)
         rows = answer.rows
-        return replace(rows, embedding=vectors_in(self._memory, len(rows.start_sec), rules.dimension).copy())
+        return replace(rows, embedding=vectors_in(self._memory, len(rows.start_sec), part.rules.dimension).copy())
 
     def end(self, seconds: float) -> int:
         """Wait so long for its end, then end it; return its status."""

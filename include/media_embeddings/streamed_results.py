@@ -1,34 +1,26 @@
 """Reads an ``output.json`` while it arrives: cut between rows, so that memory holds its vectors and one cut of its text.
 
-A cut is made where ``}``, a comma and ``{`` follow each other, and each part is given the wrapper of the whole. Where that
-is not between two rows, but within a text or a deeper list, the part is no JSON; where it is in another list of the
-wrapper, the part has another key. In both cases, and for a wrapper that is not known, the output is to be read as a whole:
-what is accepted in parts would be accepted as a whole, with the same rows.
+Where it can't be cut (:mod:`media_embeddings.row_cuts` says when), it is to be read as a whole: what is accepted in parts would
+be accepted as a whole, with the same rows.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.output_folder import OutputFolder
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, PartRows, Place
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, PartRows, Place
 from media_embeddings.part_parsers import PartParsers, Pieces
 from media_embeddings.results import SegmentRows, parse_output, row_rules, rows_of_parts
+from media_embeddings.row_cuts import Wrapper, last_cut
 
 logger = logging.getLogger(__name__)
 
 _OUTPUT = "output.json"
-# Up to a first row, a list of them in the wrappers that output_rows.py knows.
-_WRAPPER = re.compile(rb'\s*(?:\{\s*"(?:data|embeddings)"\s*:\s*){0,2}\[\s*(?=\{)')
-_BETWEEN_ROWS = re.compile(rb"\}\s*,\s*(?=\{)")
-_LONGEST_BETWEEN = 64
-# An output is made of rows that are all alike: where so many braces are no ends of rows, none is.
-_MOST_BRACES = 64
 
 
 def read_rows(folder: OutputFolder, model: EmbeddingModel, media_type: MediaType) -> SegmentRows:
@@ -61,40 +53,24 @@ def parse_chunks(
     first, second = next(arriving, b""), next(arriving, None)
     if second is None:
         return parse_output(first, model, media_type)
-    rules, parts, rows = row_rules(model, media_type), list[PartRows](), 0
-    for pieces, place in _parts(first, chain([second], arriving)):
-        parts.append(parsers.parse(pieces, rules, first=rows, place=place))
-        rows += len(parts[-1].start_sec)
+    wrapper = Wrapper.of(first)
+    if wrapper is None:
+        raise NotAPartError("its wrapper is unknown")
+    rules, parts, number = row_rules(model, media_type), list[PartRows](), 0
+    for pieces, place in _parts(wrapper, chain([first[len(wrapper.opening) :], second], arriving)):
+        parts.append(parsers.parse(pieces, Part(wrapper, rules, number, place)))
+        number += len(parts[-1].start_sec)
     return rows_of_parts(parts)
 
 
-def _parts(first: bytes, others: Iterable[bytes]) -> Iterator[tuple[Pieces, Place]]:
-    """Yield the parts of a document, each in pieces and with the whole's wrapper."""
-    wrapper = _WRAPPER.match(first)
-    if wrapper is None:
-        raise NotAPartError("its wrapper is unknown")
-    opening = wrapper.group()
-    closing = b"]" + b"}" * opening.count(b"{")
-    pending: list[bytes | memoryview] = [opening]
-    for chunk in chain([first[len(opening) :]], others):
-        cut = _last_cut(chunk)
+def _parts(wrapper: Wrapper, chunks: Iterable[bytes]) -> Iterator[tuple[Pieces, Place]]:
+    """Yield the parts of a document of which the chunks follow the wrapper's opening, each in pieces and with the wrapper."""
+    pending: list[bytes | memoryview] = [wrapper.opening]
+    for chunk in chunks:
+        cut = last_cut(chunk)
         if cut is None:
             pending.append(chunk)
             continue
-        yield (*pending, memoryview(chunk)[: cut[0]], closing), Place.MIDDLE
-        pending = [opening, memoryview(chunk)[cut[1] :]]
+        yield (*pending, memoryview(chunk)[: cut[0]], wrapper.closing), Place.MIDDLE
+        pending = [wrapper.opening, memoryview(chunk)[cut[1] :]]
     yield pending, Place.END
-
-
-def _last_cut(text: bytes) -> tuple[int, int] | None:
-    """Return where the last row but one ends and the last one begins, of those that may be told apart."""
-    end = len(text)
-    for _ in range(_MOST_BRACES):
-        start = text.rfind(b"}", 0, end)
-        if start < 0:
-            break
-        found = _BETWEEN_ROWS.match(text, start, start + _LONGEST_BETWEEN)
-        if found is not None:
-            return start + 1, found.end()
-        end = start
-    return None

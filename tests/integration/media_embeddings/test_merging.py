@@ -163,7 +163,7 @@ def test_an_output_that_is_parsed_in_a_process_of_its_own_gives_the_same_rows(pi
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(batch_outputs, "PartParsers", ReadyParsers)
-        monkeypatch.setattr(part_parsers, "parse_rows", not_here)
+        monkeypatch.setattr(part_parsers, "parse_part", not_here)
         monkeypatch.setattr(output_folder, "_CHUNK_BYTES", 30_000)
         pipeline.run(force=True)
 

@@ -11,9 +11,10 @@ import pytest
 
 from local_stack.processes import wait_until
 from media_embeddings import part_parsers
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Place, RowRules
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, Place, RowRules
 from media_embeddings.part_messages import TEXT_BYTES
 from media_embeddings.part_parsers import PartParsers
+from media_embeddings.row_cuts import Wrapper
 
 RULES = RowRules(dimension=4, embedding_options=frozenset({"visual", "audio"}), is_timed=True)
 
@@ -21,6 +22,10 @@ RULES = RowRules(dimension=4, embedding_options=frozenset({"visual", "audio"}), 
 def row(number: int, **other) -> dict[str, object]:
     vector = [number + 0.125, -0.5, 1e-3, 0]
     return {"embedding": vector, "embeddingOption": "visual", "startSec": number, "endSec": number + 1} | other
+
+
+def part(place: Place = Place.END, first: int = 3) -> Part:
+    return Part(Wrapper(b'{"data": ['), RULES, first, place)
 
 
 def text(*rows) -> bytes:
@@ -42,10 +47,10 @@ TEXTS = {
 }
 
 
-def parsed(parsers: PartParsers, content: bytes, place: Place = Place.MIDDLE, **given):
+def parsed(parsers: PartParsers, content: bytes, place: Place = Place.MIDDLE):
     """Return the rows, or the error."""
     try:
-        rows = parsers.parse([content[:7], memoryview(content)[7:]], RULES, **{"first": 3, "place": place} | given)
+        rows = parsers.parse([content[:7], memoryview(content)[7:]], part(place))
     except (OutputInvalidError, NotAPartError) as error:
         return type(error), str(error), getattr(error, "reason", None)
     return rows.embedding.tolist(), rows.start_sec, rows.end_sec, rows.embedding_option, rows.embedding_scope
@@ -71,7 +76,7 @@ def parsers():
         yield made
 
 
-@pytest.mark.parametrize("place", Place)
+@pytest.mark.parametrize("place", [Place.MIDDLE, Place.END])
 @pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
 def test_a_process_says_of_a_text_what_is_said_of_it_here(parsers, content, place):
     assert parsed(parsers, content, place) == parsed(PartParsers(0), content, place)
@@ -79,9 +84,18 @@ def test_a_process_says_of_a_text_what_is_said_of_it_here(parsers, content, plac
     assert parsed(parsers, TEXTS["rows"]) == parsed(PartParsers(0), TEXTS["rows"])
 
 
+def test_a_long_text_is_parsed_in_pieces_with_the_same_rows(parsers):
+    long = text(*(row(number, note="x" * 1000) for number in range(TEXT_BYTES // 1300)))
+    assert TEXT_BYTES // 2 < len(long) < TEXT_BYTES
+    assert parsed(parsers, long) == parsed(PartParsers(0), long)
+    wrong = long.replace(b'"startSec": 2000', b'"startSec": -200')
+    kind, message, _ = parsed(parsers, wrong)
+    assert (kind, message[:9]) == (OutputInvalidError, "row 2003 ")
+
+
 def test_vectors_stay_when_the_memory_is_used_again(parsers):
-    first = parsers.parse([text(row(1))], RULES, first=0, place=Place.WHOLE)
-    parsers.parse([text(row(2))], RULES, first=0, place=Place.WHOLE)
+    first = parsers.parse([text(row(1))], part())
+    parsers.parse([text(row(2))], part())
     assert first.embedding[0, 0] == 1.125
 
 
@@ -95,7 +109,7 @@ def test_the_largest_number_of_shortest_numbers_has_room(parsers):
     rules = RowRules(1024, frozenset(), is_timed=False)
     vector = b'{"embedding":[%s]}' % b",".join([b"0"] * 1024)
     content = b"[%s]" % b",".join([vector] * (TEXT_BYTES // (len(vector) + 1)))
-    rows = parsers.parse([content], rules, first=0, place=Place.WHOLE)
+    rows = parsers.parse([content], Part(Wrapper(b"["), rules, 0, Place.END))
 
     assert TEXT_BYTES - 3000 < len(content) <= TEXT_BYTES
     assert not np.any(rows.embedding)
@@ -215,6 +229,7 @@ def test_a_signal_to_all_processes_of_a_task_leaves_the_task_to_decide(parsers, 
 SCRIPT = """
 import time
 from media_embeddings.part_parsers import PartParsers
+from media_embeddings.row_cuts import Wrapper
 parsers = PartParsers(2)
 parsers.start()
 while parsers.ready < 2:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from media_embeddings import row_cuts
 from media_embeddings.media import MediaType
 from media_embeddings.output_rows import NotAPartError, OutputInvalidError
 from media_embeddings.part_parsers import PartParsers
@@ -46,12 +47,14 @@ def chunks(content: bytes, size: int) -> list[bytes]:
     return [content[start : start + size] for start in range(0, len(content), size)]
 
 
-def in_chunks(content: bytes, size: int):
+def in_chunks(content: bytes, size: int, piece_bytes: int = 10**9):
     """Return what the rows are when they are read in chunks, or that they have to be read as a whole."""
-    try:
-        return parsed(streamed, chunks(content, size))
-    except NotAPartError:
-        return "as a whole"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(row_cuts, "_PIECE_BYTES", piece_bytes)
+        try:
+            return parsed(streamed, chunks(content, size))
+        except NotAPartError:
+            return "as a whole"
 
 
 WRAPPERS = {
@@ -71,7 +74,10 @@ def test_rows_are_the_same_wherever_the_output_is_cut(wrapper, form):
     whole = parsed(parse_output, content)
 
     assert whole != "refused"
-    assert {repr(in_chunks(content, size)) for size in range(300, len(content) + 1, 7)} == {repr(whole)}
+    for piece_bytes in (10**9, 1):
+        assert {repr(in_chunks(content, size, piece_bytes)) for size in range(300, len(content) + 1, 7)} == {
+            repr(whole)
+        }
 
 
 # What looks like the end of a row and is none, or like rows and is something else.
@@ -98,6 +104,7 @@ def test_what_only_looks_like_the_end_of_a_row_misleads_nobody(document):
 
     for size in range(20, len(content) + 1):
         assert in_chunks(content, size) in ("as a whole", whole), size
+        assert in_chunks(content, size, 1) in ("as a whole", whole), size
 
 
 TWICE = b'{"data":[%s],"data":[%s]}' % tuple(
@@ -119,14 +126,15 @@ CONTENT = json.dumps({"data": [row(number) for number in range(6)]}, separators=
         max_size=3,
     ),
     st.integers(10, 400),
+    st.integers(1, 400),
 )
-@example([], 300)
-def test_what_is_accepted_in_parts_is_accepted_as_a_whole_with_the_same_rows(changes, size):
+@example([], 300, 100)
+def test_what_is_accepted_in_parts_is_accepted_as_a_whole_with_the_same_rows(changes, size, piece_bytes):
     content = CONTENT
     for at, removed, inserted in changes:
         content = content[:at] + inserted + content[at + removed :]
     # A refusal of a part refuses the whole, whose fault may be another one.
-    assert in_chunks(content, size) in ("as a whole", parsed(parse_output, content))
+    assert in_chunks(content, size, piece_bytes) in ("as a whole", parsed(parse_output, content))
 
 
 @pytest.mark.parametrize("size", [100, 200, 400])
