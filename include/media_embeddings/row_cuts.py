@@ -16,6 +16,8 @@ from typing import Self
 _WRAPPER = re.compile(rb'\s*(?:\{\s*"(?:data|embeddings)"\s*:\s*){0,2}\[\s*(?=\{)')
 _BETWEEN_ROWS = re.compile(rb"\}\s*,\s*(?=\{)")
 _LONGEST_BETWEEN = 64
+# It has to have room in front of any piece.
+_LONGEST_OPENING = 1024
 # An output is made of rows that are all alike: where so many braces are no ends of rows, none is.
 _MOST_BRACES = 64
 # What it takes to be parsed stays in the processor's cache.
@@ -31,7 +33,7 @@ class Wrapper:
     @classmethod
     def of(cls, beginning: bytes) -> Self | None:
         """Return the wrapper of an output that begins so; None if it is not known."""
-        found = _WRAPPER.match(beginning)
+        found = _WRAPPER.match(beginning, 0, _LONGEST_OPENING)
         return None if found is None else cls(found.group())
 
     @property

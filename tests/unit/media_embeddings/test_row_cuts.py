@@ -58,6 +58,7 @@ def test_what_comes_after_the_last_row_stays_with_it():
         (b'{"usage":1,"data":[{', None),
         (b'{"data":{"data":{"data":[{', None),
         (b"", None),
+        (b" " * 2000 + b"[{", None),
     ],
 )
 def test_the_wrapper_is_what_stands_before_the_first_row(beginning, opening):
