@@ -59,8 +59,8 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What has to be known of a part of an output to parse its text."""
+class OutputPart:
+    """What has to be known of a part of an output to parse its text; ``place`` is its middle or its end."""
 
     wrapper: Wrapper
     rules: RowRules
@@ -100,20 +100,22 @@ def parse_rows(
     if (place is Place.MIDDLE and not _is_middle(document)) or (place is Place.END and not _is_end(document)):
         raise NotAPartError("its wrapper is another")
     entries = list(_entries(document))
-    # With a bracket a vector and one around the rows, none is left for a list within a vector.
+    # With a bracket a vector and one around several rows, none is left for a list within a vector.
     brackets = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _BRACKET))
-    rows = PartRows([], [], [], [], np.empty((len(entries), rules.dimension), dtype=np.float32))
+    flat = len(entries) > 1 and brackets <= len(entries) + 1
+    # A number takes two bytes of text at least: where there are more entries than that, one is no row.
+    most = min(len(entries), len(text) // (2 * rules.dimension) + 1)
+    rows = PartRows([], [], [], [], np.empty((most, rules.dimension), dtype=np.float32))
     # A number that float32 can't hold becomes infinite here, and is refused for that.
     with np.errstate(over="ignore"):
-        for vector, (number, entry) in zip(rows.embedding, enumerate(entries, start=first), strict=True):
-            vector[:] = numbers_of(
-                number, _read_row(number, entry, rules, rows), rules.dimension, flat=brackets <= len(entries) + 1
-            )
+        for at, entry in enumerate(entries):
+            numbers = numbers_of(first + at, _read_row(first + at, entry, rules, rows), rules.dimension, flat=flat)
+            rows.embedding[at] = numbers
     refuse_infinite(rows.embedding, first)
     return rows
 
 
-def parse_part(parser: simdjson.Parser, text: memoryview, part: Part) -> PartRows:
+def parse_part(parser: simdjson.Parser, text: memoryview, part: OutputPart) -> PartRows:
     """Return the rows of a part of an output, whose text has the wrapper of the whole.
 
     :param text: in memory of its own, of no use afterwards.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media_embeddings.output_rows import Part, PartRows
+from media_embeddings.output_rows import OutputPart, PartRows
 from media_embeddings.reasons import Reason
 
 TEXT_BYTES = 4 * 1024**2
@@ -21,7 +21,7 @@ class Request:
     """Parse the text that lies at the beginning of the memory."""
 
     text_bytes: int
-    part: Part
+    part: OutputPart
 
 
 @dataclass(frozen=True, slots=True)

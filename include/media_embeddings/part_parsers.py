@@ -18,12 +18,12 @@ from typing import Self
 
 import simdjson
 
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, PartRows, parse_part
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, OutputPart, PartRows, parse_part
 from media_embeddings.part_messages import MEMORY_BYTES, TEXT_BYTES, Answer, Request, vectors_in
 
 logger = logging.getLogger(__name__)
 
-Pieces = Sequence[bytes | memoryview]
+Fragments = Sequence[bytes | memoryview]
 
 # Two parse faster than one process receives.
 _MOST_PROCESSES = 2
@@ -57,27 +57,27 @@ class PartParsers:
         self._is_closed = False
         self._here = local()
 
-    def parse(self, pieces: Pieces, part: Part) -> PartRows:
-        """Return the rows of a part whose text is given in pieces.
+    def parse(self, fragments: Fragments, part: OutputPart) -> PartRows:
+        """Return the rows of a part whose text is given in fragments.
 
         :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_part` does.
         :raises NotAPartError: likewise.
         """
-        size = sum(map(len, pieces))
+        size = sum(map(len, fragments))
         process = self._take() if size <= TEXT_BYTES else None
         if process is None:
             self._count(size)
-            return self._parse_here(bytearray().join(pieces), part)
+            return self._parse_here(bytearray().join(fragments), part)
         # Its memory is of no use any more.
         self._here.__dict__.clear()
         try:
-            rows = process.parse(pieces, size, part)
+            rows = process.parse(fragments, size, part)
         except (OutputInvalidError, NotAPartError):
             self._give_back(process)
             raise
         except (EOFError, OSError) as error:
             self._lose(process, error)
-            return self._parse_here(bytearray().join(pieces), part)
+            return self._parse_here(bytearray().join(fragments), part)
         except BaseException as error:
             # Its answer may still come, and would be taken for that of the next part.
             self._lose(process, error)
@@ -177,9 +177,9 @@ class PartParsers:
                 "a process that parses outputs has ended with status %s; it is done without (%r)", status, error
             )
 
-    def _parse_here(self, text: bytearray, part: Part) -> PartRows:
+    def _parse_here(self, text: bytearray, part: OutputPart) -> PartRows:
         # Its memory is used again for every part of this thread, but for the one after an error, which may hold a document,
-        # and after a long one, which needs several times its size.
+        # and after a long one, that could perhaps not be cut and has taken several times its size.
         parser: simdjson.Parser = self._here.__dict__.pop("parser", None) or simdjson.Parser()
         rows = parse_part(parser, memoryview(text), part)
         if len(text) <= TEXT_BYTES:
@@ -208,7 +208,7 @@ class _Process:
         """
         self._connection.recv()
 
-    def parse(self, pieces: Pieces, size: int, part: Part) -> PartRows:
+    def parse(self, fragments: Fragments, size: int, part: OutputPart) -> PartRows:
         """Return the rows of a part of ``size`` bytes.
 
         :raises OutputInvalidError: as :func:`~media_embeddings.output_rows.parse_part` does.
@@ -216,9 +216,9 @@ class _Process:
         :raises EOFError: if it has ended, or :class:`OSError`.
         """
         at = 0
-        for piece in pieces:
-            self._memory[at : at + len(piece)] = piece
-            at += len(piece)
+        for fragment in fragments:
+            self._memory[at : at + len(fragment)] = fragment
+            at += len(fragment)
         self._connection.send(Request(size, part))
         answer: Answer = self._connection.recv()
         if answer.refused is not None:

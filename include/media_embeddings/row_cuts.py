@@ -14,7 +14,8 @@ from typing import Self
 
 # Up to a first row, a list of them in the wrappers that output_rows.py knows.
 _WRAPPER = re.compile(rb'\s*(?:\{\s*"(?:data|embeddings)"\s*:\s*){0,2}\[\s*(?=\{)')
-_BETWEEN_ROWS = re.compile(rb"\}\s*,\s*(?=\{)")
+# The white space of JSON: what is cut out here nobody else sees.
+_BETWEEN_ROWS = re.compile(rb"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 _LONGEST_BETWEEN = 64
 # It has to have room in front of any piece.
 _LONGEST_OPENING = 1024
@@ -59,13 +60,14 @@ def last_cut(text: bytes) -> tuple[int, int] | None:
 def pieces(text: memoryview, wrapper: Wrapper) -> Iterator[tuple[memoryview, bool]]:
     """Yield a part of an output in as many parts as are parsed the fastest, each with whether it is the last.
 
-    Each has the wrapper, as the given one does. All but the last are nothing but rows; that ends as the given one does.
+    Each has the wrapper, as the given text does. All but the last hold nothing but rows; the last ends as the given text does.
 
     :param text: whose memory has each part in its turn, so that none is copied; of no use afterwards.
     """
     opening, closing = wrapper.opening, wrapper.closing
-    start = 0
-    while (found := _BETWEEN_ROWS.search(text, start + _PIECE_BYTES)) is not None:
+    # What is cut off may end right behind a cut: there has to be room for the closing.
+    start, last = 0, len(text) - len(closing)
+    while (found := _BETWEEN_ROWS.search(text, start + _PIECE_BYTES, last)) is not None:
         end = found.start() + 1
         behind = text[end : end + len(closing)]
         kept = bytes(behind)

@@ -13,8 +13,8 @@ from itertools import chain
 from media_embeddings.media import MediaType
 from media_embeddings.models.protocol import EmbeddingModel
 from media_embeddings.output_folder import OutputFolder
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, PartRows, Place
-from media_embeddings.part_parsers import PartParsers, Pieces
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, OutputPart, PartRows, Place
+from media_embeddings.part_parsers import Fragments, PartParsers
 from media_embeddings.results import SegmentRows, parse_output, row_rules, rows_of_parts
 from media_embeddings.row_cuts import Wrapper, last_cut
 
@@ -46,7 +46,8 @@ def parse_chunks(
 ) -> SegmentRows:
     """Return the segments of an ``output.json`` that arrives in chunks, each of several rows if there are many.
 
-    :raises OutputInvalidError: as :func:`media_embeddings.results.parse_output` does.
+    :raises OutputInvalidError: as :func:`media_embeddings.results.parse_output` does, and for a bad row that comes before a
+        second list of rows which that would take instead.
     :raises NotAPartError: where it has to be read as a whole; it may be good or bad.
     """
     arriving = iter(chunks)
@@ -57,14 +58,14 @@ def parse_chunks(
     if wrapper is None:
         raise NotAPartError("its wrapper is unknown")
     rules, parts, number = row_rules(model, media_type), list[PartRows](), 0
-    for pieces, place in _parts(wrapper, chain([first[len(wrapper.opening) :], second], arriving)):
-        parts.append(parsers.parse(pieces, Part(wrapper, rules, number, place)))
+    for fragments, place in _parts(wrapper, chain([first[len(wrapper.opening) :], second], arriving)):
+        parts.append(parsers.parse(fragments, OutputPart(wrapper, rules, number, place)))
         number += len(parts[-1].start_sec)
     return rows_of_parts(parts)
 
 
-def _parts(wrapper: Wrapper, chunks: Iterable[bytes]) -> Iterator[tuple[Pieces, Place]]:
-    """Yield the parts of a document of which the chunks follow the wrapper's opening, each in pieces and with the wrapper."""
+def _parts(wrapper: Wrapper, chunks: Iterable[bytes]) -> Iterator[tuple[Fragments, Place]]:
+    """Yield the parts of a document whose chunks follow the wrapper's opening, each in fragments and with the wrapper."""
     pending: list[bytes | memoryview] = [wrapper.opening]
     for chunk in chunks:
         cut = last_cut(chunk)

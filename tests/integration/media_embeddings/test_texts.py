@@ -294,7 +294,7 @@ def test_a_forced_attempt_that_was_not_finished_is_gone_on_with_part_by_part(sto
     story.run()
     story.configure(deadline_hours=4 / 3600)
     simulator.faults({"kind": "stuck", "source": "", "count": 1, "after": 1})
-    forced = story.run(force=True)
+    forced = story.run(force=True, prefix=story.uri("story"))
     assert forced.totals[Status.DEFERRED] == 1
     end_all_jobs(simulator)
     count = starts(simulator)

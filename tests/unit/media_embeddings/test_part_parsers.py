@@ -11,7 +11,7 @@ import pytest
 
 from local_stack.processes import wait_until
 from media_embeddings import part_parsers
-from media_embeddings.output_rows import NotAPartError, OutputInvalidError, Part, Place, RowRules
+from media_embeddings.output_rows import NotAPartError, OutputInvalidError, OutputPart, Place, RowRules
 from media_embeddings.part_messages import TEXT_BYTES
 from media_embeddings.part_parsers import PartParsers
 from media_embeddings.row_cuts import Wrapper
@@ -24,8 +24,8 @@ def row(number: int, **other) -> dict[str, object]:
     return {"embedding": vector, "embeddingOption": "visual", "startSec": number, "endSec": number + 1} | other
 
 
-def part(place: Place = Place.END, first: int = 3) -> Part:
-    return Part(Wrapper(b'{"data": ['), RULES, first, place)
+def part(place: Place = Place.END, first: int = 3) -> OutputPart:
+    return OutputPart(Wrapper(b'{"data": ['), RULES, first, place)
 
 
 def text(*rows) -> bytes:
@@ -109,7 +109,7 @@ def test_the_largest_number_of_shortest_numbers_has_room(parsers):
     rules = RowRules(1024, frozenset(), is_timed=False)
     vector = b'{"embedding":[%s]}' % b",".join([b"0"] * 1024)
     content = b"[%s]" % b",".join([vector] * (TEXT_BYTES // (len(vector) + 1)))
-    rows = parsers.parse([content], Part(Wrapper(b"["), rules, 0, Place.END))
+    rows = parsers.parse([content], OutputPart(Wrapper(b"["), rules, 0, Place.END))
 
     assert TEXT_BYTES - 3000 < len(content) <= TEXT_BYTES
     assert not np.any(rows.embedding)

@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -228,3 +229,21 @@ def test_the_document_of_the_truncation_test_is_a_valid_one():
 def test_a_document_that_was_cut_off_anywhere_is_refused(length):
     with pytest.raises(OutputInvalidError):
         parse_output(WHOLE[:length], OLD, MediaType.VIDEO)
+
+
+@pytest.mark.parametrize("wrapper", ["%s", '{"data":%s}', "[%s]", '{"data":[%s]}'])
+@pytest.mark.parametrize("nested", ["[[%s]]", "[%s,[]]", "[0.5,[%s]]"])
+def test_a_list_within_a_vector_is_refused_also_where_it_is_the_only_row(wrapper, nested):
+    numbers = ",".join(["0.25"] * (1023 if nested.startswith("[0.5") else 1024))
+    document = wrapper % ('{"embedding":' + nested % numbers + "}")
+    with pytest.raises(OutputInvalidError, match="something else than numbers"):
+        parse_output(document.encode(), OLD, MediaType.IMAGE)
+
+
+def test_what_is_no_row_takes_no_room_of_one():
+    """A few bytes each, where a vector takes thousands."""
+    rows = b"[{}" + b",0" * 5_000_000 + b"]"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(OutputInvalidError, match="row 0 has no embedding"):
+        parse_output(rows, OLD, MediaType.VIDEO)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * 1024**2

@@ -167,3 +167,9 @@ def test_rows_in_any_order_are_sorted_over_all_parts():
 def test_nothing_is_no_output(content):
     with pytest.raises((OutputInvalidError, NotAPartError)):
         streamed(content, SmallModel(), MediaType.VIDEO)
+
+
+def test_an_output_that_is_cut_off_behind_the_beginning_of_a_row_is_no_output():
+    content = b'{"data":{"embeddings":[' + json.dumps(row(0, note="x" * 500), separators=(",", ":")).encode() + b",{"
+    for size in range(30, len(content)):
+        assert in_chunks(content, size, 50) in ("as a whole", "refused")
