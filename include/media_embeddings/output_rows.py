@@ -128,14 +128,19 @@ def parse_part(parser: simdjson.Parser, text: memoryview, part: OutputPart) -> P
         place = part.place if is_last else Place.MIDDLE
         found.append(parse_rows(parser, piece, part.rules, first=number, place=place))
         number += len(found[-1].start_sec)
-    if len(found) == 1:
-        return found[0]
+    return together(found)
+
+
+def together(parts: Sequence[PartRows]) -> PartRows:
+    """Return the rows of parts, at least one, that follow each other."""
+    if len(parts) == 1:
+        return parts[0]
     return PartRows(
-        start_sec=[start for rows in found for start in rows.start_sec],
-        end_sec=[end for rows in found for end in rows.end_sec],
-        embedding_option=[option for rows in found for option in rows.embedding_option],
-        embedding_scope=[scope for rows in found for scope in rows.embedding_scope],
-        embedding=np.concatenate([rows.embedding for rows in found]),
+        start_sec=[start for part in parts for start in part.start_sec],
+        end_sec=[end for part in parts for end in part.end_sec],
+        embedding_option=[option for part in parts for option in part.embedding_option],
+        embedding_scope=[scope for part in parts for scope in part.embedding_scope],
+        embedding=np.concatenate([part.embedding for part in parts]),
     )
 
 

@@ -6,7 +6,6 @@ import logging
 import mmap
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Self
 
 import simdjson
 
+from media_embeddings.child_processes import bare_environment, command_of, end
 from media_embeddings.output_rows import NotAPartError, OutputInvalidError, OutputPart, PartRows, parse_part
 from media_embeddings.part_messages import MEMORY_BYTES, TEXT_BYTES, Answer, Request, vectors_in
 
@@ -30,9 +30,7 @@ _MOST_PROCESSES = 2
 # As much as is parsed in the time that it takes to start them: whatever is still to come, waiting cost no more than that.
 _BYTES_BEFORE_PROCESSES = 96 * 1024**2
 _SECONDS_TO_END = 1.0
-# Nothing is imported from the folder that the task happens to run in.
-_COMMAND = [sys.executable, "-P", "-m", "media_embeddings.part_parser_process"]
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+_COMMAND = command_of("media_embeddings.part_parser_process")
 
 
 class PartParsers:
@@ -148,8 +146,7 @@ class PartParsers:
             with self._changed:
                 if not self._is_closed:
                     self.ready += 1
-                    self._idle.append(process)
-                    self._changed.notify()
+                self._give_back(process)
 
     def _take(self) -> _Process | None:
         """Return an idle process, waited for if there are any, or None."""
@@ -230,25 +227,17 @@ class _Process:
 
     def end(self, seconds: float) -> int:
         """Wait so long for its end, then end it; return its status."""
-        try:
-            return self._process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        return end(self._process, seconds)
 
 
 def _popen(connection: Connection, memory: int) -> subprocess.Popen[bytes]:
-    """Start a process without the credentials that the environment may hold."""
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # Threads for linear algebra take longer to start than everything else, and have nothing to do.
-    environment["OPENBLAS_NUM_THREADS"] = "1"
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     given = (connection.fileno(), memory)
     return subprocess.Popen(  # noqa: S603 - this interpreter and a module of its own
         [*_COMMAND, *map(str, given)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        env=environment,
+        # Threads for linear algebra take longer to start than everything else, and have nothing to do.
+        env=bare_environment() | {"OPENBLAS_NUM_THREADS": "1"},
         pass_fds=given,
     )
 

@@ -21,6 +21,7 @@ from media_embeddings.output_rows import (
     numbers_of,
     parse_rows,
     refuse_infinite,
+    together,
 )
 
 Value = TypeVar("Value")
@@ -101,7 +102,7 @@ class SegmentCollector:
         segments = self._segments
         has_characters = any(one.start_char is not None for one in segments)
         rows = SegmentRows(
-            embedding=_together(self._vectors),
+            embedding=np.array(self._vectors, dtype=np.float32).reshape(-1, self._dimension),
             start_sec=[one.start_sec for one in segments],
             end_sec=[one.end_sec for one in segments],
             embedding_option=[one.option for one in segments],
@@ -137,22 +138,16 @@ def rows_of_parts(parts: Sequence[PartRows]) -> SegmentRows:
 
     :raises OutputInvalidError: where there are none, or two are for the same segment.
     """
+    rows = together(parts)
     return _in_order(
         SegmentRows(
-            embedding=_together([part.embedding for part in parts]),
-            start_sec=[start for part in parts for start in part.start_sec],
-            end_sec=[end for part in parts for end in part.end_sec],
-            embedding_option=[option for part in parts for option in part.embedding_option],
-            embedding_scope=[scope for part in parts for scope in part.embedding_scope],
+            embedding=rows.embedding,
+            start_sec=rows.start_sec,
+            end_sec=rows.end_sec,
+            embedding_option=rows.embedding_option,
+            embedding_scope=rows.embedding_scope,
         )
     )
-
-
-def _together(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return vectors in one array, that are given one by one or many in an array."""
-    if not vectors:
-        raise OutputInvalidError("there are no rows in it")
-    return np.vstack(vectors) if len(vectors) > 1 else np.atleast_2d(vectors[0])
 
 
 def _in_order(rows: SegmentRows) -> SegmentRows:

@@ -29,14 +29,17 @@ def simulator(stack):
     yield admin
     admin.clear_faults()
     admin.settings(**settings)
-    end_all_jobs(admin)
+    let_jobs_end(admin)
 
 
-def end_all_jobs(simulator: SimulatorAdmin) -> None:
-    """Let the jobs end that are stuck, and those that have yet to begin, and wait until all have."""
+def let_jobs_end(simulator: SimulatorAdmin) -> int:
+    """Let the jobs end that are stuck, and those that have yet to begin, wait until all have; return how many it told to."""
+    told = 0
 
     def ended() -> bool:
-        simulator.end_jobs()
+        nonlocal told
+        told += simulator.end_jobs()
         return not simulator.health()["jobs"].get("InProgress")
 
     wait_until(ended, seconds=60, what="every job had ended")
+    return told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from queue import LifoQueue
 from types import TracebackType
 from typing import IO, Self, cast
 
+from media_embeddings.child_processes import bare_environment, command_of, end
 from media_embeddings.headers.content import Span
 from media_embeddings.headers.parsing import Parsed
 from media_embeddings.media import MediaFacts, MediaObject, MediaType
@@ -20,9 +20,7 @@ from media_embeddings.media import MediaFacts, MediaObject, MediaType
 # Headers are waited for longer than they are parsed: a few processes serve many reads.
 _MOST_PROCESSES = 4
 _SECONDS_TO_END = 5.0
-# Nothing is imported from the folder that the task happens to run in.
-_COMMAND = [sys.executable, "-P", "-m", "media_embeddings.headers.parser_process"]
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+_COMMAND = command_of("media_embeddings.headers.parser_process")
 
 
 class ParserDiedError(Exception):
@@ -49,15 +47,13 @@ class _Running:
 
     @classmethod
     def start(cls) -> Self:
-        """Start a process that has Python alone, without the credentials that the environment may hold."""
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        """Start a process."""
         process = subprocess.Popen(  # noqa: S603 - this interpreter and a module of its own
             _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=bare_environment(),
         )
         return cls(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
 
@@ -74,11 +70,7 @@ class _Running:
 
     def end(self, seconds: float) -> int:
         """Wait so long for its end, then end it; return its status."""
-        try:
-            status = self.process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+        status = end(self.process, seconds)
         self.answers.close()
         with suppress(BrokenPipeError):  # the rest of a request that nobody is there to read
             self.requests.close()

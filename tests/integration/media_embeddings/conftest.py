@@ -30,6 +30,7 @@ from media_embeddings.storage import Storage
 from media_embeddings.table_options import current
 from media_embeddings.tables import Tables
 from tests.integration.bedrock_simulator import media_files
+from tests.integration.conftest import let_jobs_end
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
@@ -212,6 +213,11 @@ def starts(simulator) -> int:
 def invokes(simulator) -> int:
     """Return how many InvokeModel calls were answered."""
     return simulator.calls().get("InvokeModel", {}).get("", 0)
+
+
+def end_all_jobs(simulator) -> None:
+    """Let the jobs end that are stuck, of which there is one at least, and wait until they have."""
+    assert let_jobs_end(simulator) > 0
 
 
 def vectors(rows: list[dict[str, Any]]) -> np.ndarray:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from media_embeddings.planning import Status
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import film, picture, starts, vectors
+from tests.integration.media_embeddings.conftest import end_all_jobs, film, picture, starts, vectors
 
 
 @pytest.fixture

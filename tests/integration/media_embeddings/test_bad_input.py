@@ -6,8 +6,7 @@ import pytest
 from media_embeddings.library import Library
 from media_embeddings.listing import NothingListedError, SourceUnreachableError
 from media_embeddings.planning import Status
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import film, picture, starts
+from tests.integration.media_embeddings.conftest import end_all_jobs, film, picture, starts
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import pytest
 from media_embeddings.planning import Status
 from media_embeddings.reasons import ReasonCode
 from media_embeddings.tables import Tables
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import film, picture, starts
+from tests.integration.media_embeddings.conftest import end_all_jobs, film, picture, starts
 
 # A picture costs ten cents in these tests, with either model.
 PRICES = {name: {"image": 0.1, "video_second": 0.01} for name in ("marengo-2-7", "marengo-3-0")}

@@ -6,8 +6,7 @@ import pytest
 
 from media_embeddings.planning import Status
 from media_embeddings.storage import ObjectUnreadableError, Storage, split_uri
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import film, picture, starts
+from tests.integration.media_embeddings.conftest import end_all_jobs, film, picture, starts
 
 
 def remove_below(pipeline, prefix_uri: str) -> None:

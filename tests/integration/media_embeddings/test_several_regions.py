@@ -26,8 +26,8 @@ from media_embeddings.search.queries import LikeQuery, TextQuery
 from media_embeddings.search.scanning import TableUnreachableError
 from media_embeddings.search.searching import search
 from media_embeddings.storage import Storage
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import Pipeline, film, picture
+from tests.integration.conftest import let_jobs_end
+from tests.integration.media_embeddings.conftest import Pipeline, end_all_jobs, film, picture
 
 WINDOWS = {"films_us": 2, "films_eu": 3}
 JOB_SECONDS = 2.0
@@ -147,7 +147,7 @@ def regions(stacks, monkeypatch, tmp_path):
     for name, one in found.items():
         one.simulator.clear_faults()
         one.simulator.settings(**before[name])
-        end_all_jobs(one.simulator)
+        let_jobs_end(one.simulator)
 
 
 def side_by_side(*work: Callable[[], object]) -> list[object]:

@@ -14,8 +14,7 @@ from media_embeddings.run_folder import BatchFolder
 from media_embeddings.storage import split_uri
 from media_embeddings.tables import Tables
 from media_embeddings.texts import text_of
-from tests.integration.conftest import end_all_jobs
-from tests.integration.media_embeddings.conftest import starts
+from tests.integration.media_embeddings.conftest import end_all_jobs, starts
 from tests.integration.media_embeddings.upkeep.test_expiry import expire_outputs, requests_with_outputs
 
 # Three parts for the 77 tokens of Marengo 2.7.

@@ -229,7 +229,6 @@ def test_a_signal_to_all_processes_of_a_task_leaves_the_task_to_decide(parsers, 
 SCRIPT = """
 import time
 from media_embeddings.part_parsers import PartParsers
-from media_embeddings.row_cuts import Wrapper
 parsers = PartParsers(2)
 parsers.start()
 while parsers.ready < 2:
